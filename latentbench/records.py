@@ -45,6 +45,16 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Latent slots of an experiment: `per_step` for each step replaced (Coconut's c), at most
+    `max_stage` steps; `pad_to_max` gives problems with fewer steps the same number of slots."""
+
+    per_step: int
+    max_stage: int
+    pad_to_max: bool
+
+
+@dataclass(frozen=True)
 class Splits:
     """The three disjoint parts of a data set and where they came from (files, revisions, digests)."""
 
@@ -52,3 +62,190 @@ class Splits:
     validation: Sequence[Item]
     test: Sequence[Item]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as tokens: everything up to the latent slots, and the cue that ends them.
+
+    `cue` is the token after which text is generated: `<|end-latent|>` for latent layouts, and the
+    last token of the question itself where a layout has no markers.
+    """
+
+    uid: int
+    ids: tuple[int, ...]
+    cue: int
+    gold: str = ""
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Left-padded prompts: `ids`, `mask` [prompt, position]; `cue` [prompt]."""
+
+    uids: tuple[int, ...]
+    ids: torch.Tensor
+    mask: torch.Tensor
+    cue: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def repeat(self, times: int) -> PromptBatch:
+        """Each prompt `times` times, group-major."""
+        return PromptBatch(
+            uids=tuple(uid for uid in self.uids for _ in range(times)),
+            ids=self.ids.repeat_interleave(times, dim=0),
+            mask=self.mask.repeat_interleave(times, dim=0),
+            cue=self.cue.repeat_interleave(times, dim=0),
+        )
+
+
+def collate_prompts(
+    prompts: Sequence[Prompt], pad: int, device: torch.device | str = "cpu"
+) -> PromptBatch:
+    """Left-pad prompts so that the first latent slot stands in one column."""
+    width = max(len(prompt.ids) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt.ids) :] = torch.tensor(prompt.ids)
+        mask[row, width - len(prompt.ids) :] = 1
+    return PromptBatch(
+        uids=tuple(prompt.uid for prompt in prompts),
+        ids=ids.to(device),
+        mask=mask.to(device),
+        cue=torch.tensor([prompt.cue for prompt in prompts], device=device),
+    )
+
+
+@dataclass(frozen=True)
+class Text:
+    """Right-padded token rows: `ids` [row, token] and `mask` [row, token] (1 on real tokens)."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+    def rows(self, index: torch.Tensor | slice) -> Text:
+        return Text(self.ids[index], self.mask[index])
+
+
+def collate_text(
+    rows: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu"
+) -> Text:
+    """Right-pad token rows."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[index, : len(row)] = 1
+    return Text(ids.to(device), mask.to(device))
+
+
+@dataclass(frozen=True)
+class NoiseRecord:
+    """All that a noise source needs to act again exactly as it did: tensors with rows first."""
+
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def rows(self, index: torch.Tensor | slice) -> NoiseRecord:
+        return NoiseRecord({name: tensor[index] for name, tensor in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> NoiseRecord:
+        return NoiseRecord({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the decoder wrote: `log_probs` [row, token] under the sampling law, and which rows
+    reached the token budget without an end of text (`truncated` [row])."""
+
+    text: Text
+    log_probs: torch.Tensor
+    truncated: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A rollout scored again with gradient.
+
+    `log_probs`, `entropy` [row, token] (0 where `text.mask` is 0); `thoughts` [row, step, feature],
+    the input vectors of the latent slots.
+    """
+
+    log_probs: torch.Tensor
+    entropy: torch.Tensor
+    thoughts: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A batch of groups: `group_size` rollouts of each prompt, rows group-major.
+
+    `rewards` [prompt, rollout]; `dispersion` is how far apart a group's last thoughts lie.
+    """
+
+    prompts: tuple[Prompt, ...]
+    group_size: int
+    noise: NoiseRecord
+    answers: Answers
+    texts: tuple[str, ...]
+    rewards: torch.Tensor
+    dispersion: float = 0.0
+
+    def mixed(self) -> torch.Tensor:
+        """Which groups have more than one distinct reward [prompt]."""
+        return self.rewards.amax(dim=1) != self.rewards.amin(dim=1)
+
+    def groups(self, index: Sequence[int]) -> Rollouts:
+        """The sub-batch of the given prompts, whole groups only."""
+        size = self.group_size
+        rows = torch.tensor([g * size + k for g in index for k in range(size)], dtype=torch.long)
+        rows = rows.to(self.answers.log_probs.device)
+        return Rollouts(
+            prompts=tuple(self.prompts[g] for g in index),
+            group_size=size,
+            noise=self.noise.rows(rows),
+            answers=Answers(
+                self.answers.text.rows(rows),
+                self.answers.log_probs[rows],
+                self.answers.truncated[rows],
+            ),
+            texts=tuple(self.texts[int(row)] for row in rows),
+            rewards=self.rewards[torch.tensor(list(index), dtype=torch.long)],
+            dispersion=self.dispersion,
+        )
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What an advantage estimator sees, all [prompt, rollout]: rewards, answer lengths in tokens,
+    and which answers were truncated. Always whole groups of the whole batch."""
+
+    rewards: torch.Tensor
+    lengths: torch.Tensor
+    truncated: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LossInput:
+    """One micro-batch of scored tokens, with the totals of the batch that it belongs to.
+
+    `log_probs` (with gradient), `old_log_probs`, `mask` [row, token]; `advantages` [row].
+    `total_rows` and `total_tokens` count the whole batch, so that micro-batch losses add up.
+    """
+
+    log_probs: torch.Tensor
+    old_log_probs: torch.Tensor
+    mask: torch.Tensor
+    advantages: torch.Tensor
+    total_rows: int
+    total_tokens: int
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A scalar loss and its metrics, each a sum over this micro-batch's tokens."""
+
+    loss: torch.Tensor
+    sums: Mapping[str, torch.Tensor] = field(default_factory=dict)

@@ -1,0 +1,205 @@
+"""What one run did to its benchmarks, with intervals and paired tests: the table at a run's end.
+
+`python -m analysis.run_table RUN_DIR` prints it again from the files of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.layout import percent
+from analysis.runs import ITEMS, AnalysisError, Run, naming, read_run
+from analysis.stats import bootstrap_mean_interval, mcnemar, paired_difference, wilson_interval
+from analysis.summary import STAGES, Outcomes, outcomes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+_STAGE_COLUMNS = ("", "_low", "_high")
+COLUMNS = (
+    "benchmark",
+    "metric",
+    "items",
+    *(f"{stage}{end}" for stage in STAGES for end in _STAGE_COLUMNS),
+    *(f"difference{end}" for end in _STAGE_COLUMNS),
+    "p",
+)
+_READ = ("benchmark", "item", "stage", "decode", "sample", "prediction", "correct")
+_PIPED_WIDTH = 100
+
+
+def run_table(run_dir: Path | str, ks: Sequence[int] | None = None) -> pd.DataFrame:
+    """One row for each benchmark and metric, with the columns `COLUMNS`; figures are fractions.
+
+    Intervals are 95 %: Wilson for 0/1 outcomes, bootstrap over items for pass@k with k below the
+    number of samples. `difference` is final - init on the same items with its paired bootstrap
+    interval; `p` is McNemar's, where outcomes are 0/1. Without a stage init these are NaN. `ks`
+    defaults to those in the run's metrics, or the powers of two up to the number of samples where
+    the record has none yet. Raises AnalysisError where the files do not carry the table.
+    """
+    import pandas as pd
+
+    run = read_run(run_dir)
+    items = run.items(_READ)
+    rows: list[dict[str, Any]] = []
+    with naming(run.path / ITEMS):
+        for benchmark in sorted(items["benchmark"].unique()):
+            present = set(items.loc[items["benchmark"] == benchmark, "stage"])
+            stages = {
+                stage: outcomes(items, benchmark, stage) for stage in STAGES if stage in present
+            }
+            rows += _benchmark_rows(benchmark, stages, _ks(run, benchmark, stages, ks))
+    if not rows:
+        raise AnalysisError(f"{run.path / ITEMS}: no rows of stage init or final; evaluate again")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def render(run_dir: Path | str, console: Console | None = None) -> None:
+    """Print the run table: coloured in a terminal, plain lines 100 characters wide in a pipe."""
+    from rich.console import Console
+    from rich.text import Text
+
+    frame = run_table(run_dir)
+    run = read_run(run_dir)
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    console = console or Console(width=width, highlight=False)
+    status = "" if run.status == "completed" else f", {run.status}"
+    title = f"{run.method} on {run.data}, {run.model}, seed {run.seed} (run {run.run_id}{status})"
+    console.print(Text(title, style="bold"))
+    paired = bool(frame["init"].notna().any())
+    for benchmark, rows in frame.groupby("benchmark", sort=True):
+        console.print()
+        console.print(_table(str(benchmark), rows, paired))
+    legend = "Percent of items [95 % interval]."
+    if paired:
+        legend += " final - init: points, paired over items. p: exact McNemar."
+    console.print()
+    console.print(Text(legend, style="dim"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table of one run; 0, or 2 after one line that says what to change."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.run_table", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="a folder with result.json and items.parquet")
+    try:
+        render(parser.parse_args(arguments).run_dir)
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _ks(
+    run: Run, benchmark: str, stages: dict[str, Outcomes], ks: Sequence[int] | None
+) -> list[int]:
+    samples = min(outcome.samples for outcome in stages.values())
+    if samples == 0:
+        return []
+    if ks is None:
+        names = run.result.get("metrics") or {}
+        pattern = re.compile(rf"(?:init/)?{re.escape(benchmark)}/(sampled_)?pass@(\d+)")
+        found = [match for match in map(pattern.fullmatch, names) if match]
+        # A bare pass@1 is the greedy figure and says nothing about the sampled ones.
+        ks = [int(match[2]) for match in found if match[1] or int(match[2]) > 1]
+        ks = ks or [2**power for power in range(samples.bit_length())]
+    return sorted(set(ks))
+
+
+def _benchmark_rows(
+    benchmark: str, stages: dict[str, Outcomes], ks: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The rows of one benchmark: greedy, sampled, majority, as far as all stages have them."""
+    held = list(stages.values())
+    if any(outcome.items != held[0].items for outcome in held):
+        raise ValueError(f"benchmark {benchmark!r}: init and final answer different items")
+    if len({outcome.samples for outcome in held}) > 1:
+        raise ValueError(f"benchmark {benchmark!r}: init and final have unequal samples per item")
+    rows = []
+    if all(outcome.greedy is not None for outcome in held):
+        rows.append(_row("pass@1 (greedy)", {s: o.greedy for s, o in stages.items()}))
+    for k in ks:
+        name = "pass@1 (sampled)" if k == 1 else f"pass@{k}"
+        rows.append(_row(name, {s: _passed(o, k) for s, o in stages.items()}))
+    if held[0].samples:
+        name = f"maj@{held[0].samples}"
+        rows.append(_row(name, {s: o.majority for s, o in stages.items()}))
+    return [{"benchmark": benchmark, "items": len(held[0].items), **row} for row in rows]
+
+
+def _passed(outcome: Outcomes, k: int) -> NDArray[Any]:
+    """pass@k per item; with all samples in play it is a plain 0/1 outcome and typed as one."""
+    values = outcome.pass_at(k)
+    return values.astype(bool) if k == outcome.samples else values
+
+
+def _row(metric: str, values: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"metric": metric}
+    for stage, outcome in values.items():
+        row[stage] = float(outcome.mean())
+        row[f"{stage}_low"], row[f"{stage}_high"] = _interval(outcome)
+    if len(values) == len(STAGES):
+        gain = paired_difference(values["final"], values["init"])
+        row |= {"difference": gain.mean, "difference_low": gain.low, "difference_high": gain.high}
+        if values["final"].dtype == bool:
+            row["p"] = mcnemar(values["final"], values["init"]).p
+    return row
+
+
+def _interval(values: NDArray[Any]) -> tuple[float, float]:
+    if values.dtype == bool:
+        return wilson_interval(int(values.sum()), values.size)
+    return bootstrap_mean_interval(values)
+
+
+def _table(benchmark: str, rows: pd.DataFrame, paired: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # Least widths set the columns of several benchmarks under each other: a stage fits
+    # "100.0 [100.0, 100.0]", a difference "+12.3 [+10.1, +14.5]".
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    size = f"{int(rows['items'].iloc[0]):,} items"
+    table.add_column(Text(f"{benchmark}\n{size}"), min_width=16)
+    stages = STAGES if paired else ("final",)
+    for stage in stages:
+        table.add_column(f"\n{stage}", justify="right", min_width=20)
+    if paired:
+        table.add_column("\nfinal - init", justify="right", min_width=20)
+        table.add_column("\np", justify="right", min_width=7)
+    for row in rows.to_dict("records"):
+        cells = [_estimate(row, stage, signed=False) for stage in stages]
+        if paired:
+            cells += [_estimate(row, "difference", signed=True), _p_value(row["p"])]
+        table.add_row(row["metric"], *cells)
+    return table
+
+
+def _estimate(row: dict[Any, Any], name: str, signed: bool) -> Any:
+    """A Text, not a string: rich would read the brackets of an interval as markup."""
+    from rich.text import Text
+
+    if np.isnan(row[name]):
+        return Text("")
+    mean, low, high = (percent(row[f"{name}{end}"], signed) for end in _STAGE_COLUMNS)
+    return Text(f"{mean} [{low}, {high}]")
+
+
+def _p_value(p: float) -> str:
+    if np.isnan(p):
+        return ""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

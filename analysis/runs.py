@@ -1,0 +1,231 @@
+"""Run directories as values: find them, read them, and name every one that cannot be used.
+
+A run directory holds `result.json` (schema 1) and `items.parquet`. Nothing is dropped in silence: a
+run that is not a completed, readable, single one comes back as `Refused` with its path and reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+RESULT, ITEMS = "result.json", "items.parquet"
+ITEM_COLUMNS = (
+    "benchmark",
+    "item",
+    "stage",
+    "decode",
+    "sample",
+    "answer_text",
+    "prediction",
+    "gold",
+    "correct",
+    "truncated",
+    "latent_steps",
+    "answer_tokens",
+)
+
+_TEXT_FIELDS = ("run_id", "protocol_id", "method", "data", "model")
+_STATUS_KIND = {"failed": "failed", "preempted": "unfinished", "running": "unfinished"}
+# Inits are shared by many runs and live beside them; the others hold no runs.
+_NOT_ENTERED = {"checkpoints", "model", ".hydra", "inits"}
+
+
+class AnalysisError(Exception):
+    """What cannot be analysed, in one line: path or key, value, way out. The exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run that was found and not used: kind is failed, unfinished, unreadable or duplicate."""
+
+    path: Path
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory: the record in `result.json`, and the items file read on demand."""
+
+    path: Path
+    result: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The hash of the resolved config without paths and logging."""
+        return self.result["run_id"]
+
+    @property
+    def protocol_id(self) -> str:
+        """The hash of what must agree for two runs to stand in one table."""
+        return self.result["protocol_id"]
+
+    @property
+    def method(self) -> str:
+        """The method that the run selected."""
+        return self.result["method"]
+
+    @property
+    def data(self) -> str:
+        """The data set it was trained on."""
+        return self.result["data"]
+
+    @property
+    def model(self) -> str:
+        """The model it started from."""
+        return self.result["model"]
+
+    @property
+    def seed(self) -> int:
+        """The run seed."""
+        return self.result["seed"]
+
+    @property
+    def status(self) -> str:
+        """completed, failed, preempted or running."""
+        return self.result["status"]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The measured shares and means, `<benchmark>/<metric>` and `init/<benchmark>/<metric>`."""
+        return self.result["metrics"]
+
+    def metric(self, name: str) -> float:
+        """One metric by its full name; AnalysisError where the run lacks it or it is not finite."""
+        if name not in self.metrics:
+            raise AnalysisError(
+                f"{self.path / RESULT}: no metric {name!r}; leave it or the run out"
+            )
+        value = self.metrics[name]
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise AnalysisError(f"{self.path / RESULT}: metric {name!r} is {value!r}, not a number")
+        return float(value)
+
+    def items(
+        self, columns: Sequence[str] = ITEM_COLUMNS, decode: str | None = None
+    ) -> pd.DataFrame:
+        """The per-item outcomes, of one way of decoding if given, read anew at each call.
+
+        AnalysisError where the file is missing, broken or lacks a column.
+        """
+        import pandas as pd
+
+        path = self.path / ITEMS
+        if not path.is_file():
+            raise AnalysisError(f"{path}: missing; run the evaluation again")
+        try:
+            only = None if decode is None else [("decode", "==", decode)]
+            return pd.read_parquet(path, columns=list(columns), filters=only)
+        except (OSError, ValueError) as error:  # pyarrow reports broken files as either
+            line = str(error).strip().splitlines()[0]
+            raise AnalysisError(f"{path}: cannot be read ({line}); evaluate again") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's path before a ValueError about its content: one line that names the culprit."""
+    try:
+        yield
+    except ValueError as error:
+        raise AnalysisError(f"{path}: {error}") from error
+
+
+def read_run(path: Path | str) -> Run:
+    """The run in a directory, whatever its status; AnalysisError names the file and the fault."""
+    folder = Path(path)
+    file = folder / RESULT
+    if not file.is_file():
+        raise AnalysisError(f"{file}: missing; {folder} is not a run directory")
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{file}: cannot be read ({error}); run again or remove it") from error
+    fault = _fault(result)
+    if fault:
+        raise AnalysisError(f"{file}: {fault}; run again or remove it")
+    return Run(folder, result)
+
+
+def find_runs(paths: Sequence[Path | str]) -> tuple[list[Run], list[Refused]]:
+    """The completed runs under some folders in path order, and every other run with its reason.
+
+    Of several completed runs with one run_id the first in path order is kept. AnalysisError where a
+    given path is not a folder.
+    """
+    runs: list[Run] = []
+    refused: list[Refused] = []
+    first: dict[str, Path] = {}
+    for folder in _run_folders(paths):
+        try:
+            run = read_run(folder)
+        except AnalysisError as error:
+            refused.append(Refused(folder, "unreadable", str(error)))
+            continue
+        problem = _refusal(run, first)
+        if problem:
+            refused.append(problem)
+        else:
+            first[run.run_id] = folder
+            runs.append(run)
+    return runs, refused
+
+
+def _refusal(run: Run, first: Mapping[str, Path]) -> Refused | None:
+    """Why a readable run cannot stand in a table, if it cannot."""
+    if run.status != "completed":
+        error = str(run.result.get("error") or "").strip().splitlines()
+        reason = f"status is {run.status}" + (f": {error[0]}" if error else "")
+        return Refused(run.path, _STATUS_KIND[run.status], reason)
+    if not (run.path / ITEMS).is_file():
+        return Refused(run.path, "unreadable", f"{run.path / ITEMS}: missing; evaluate again")
+    if run.run_id in first:
+        return Refused(run.path, "duplicate", f"same run_id {run.run_id} as {first[run.run_id]}")
+    return None
+
+
+def _run_folders(paths: Sequence[Path | str]) -> list[Path]:
+    """Folders with a result.json, each once, in path order."""
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise AnalysisError(f"{path}: not a folder; give folders that hold runs")
+        for folder, names, files in os.walk(path):
+            names[:] = [name for name in names if name not in _NOT_ENTERED]
+            if RESULT in files:
+                found.setdefault(Path(folder).resolve(), Path(folder))
+    return sorted(found.values())
+
+
+def _fault(result: Any) -> str | None:
+    """What is wrong with the content of a result.json, if anything."""
+    if not isinstance(result, dict):
+        return f"holds a {type(result).__name__}, not a record"
+    if result.get("schema") != SCHEMA:
+        return f"schema is {result.get('schema')!r}, this version reads {SCHEMA}"
+    for name in _TEXT_FIELDS:
+        if not isinstance(result.get(name), str):
+            return f"{name!r} is {result.get(name)!r}, not a name"
+    if result.get("status") not in ("completed", *_STATUS_KIND):
+        return (
+            f"'status' is {result.get('status')!r}, not one of completed, {', '.join(_STATUS_KIND)}"
+        )
+    if not isinstance(result.get("seed"), int):
+        return f"'seed' is {result.get('seed')!r}, not a whole number"
+    if result["status"] == "completed" and not isinstance(result.get("metrics"), dict):
+        return "'metrics' is missing"
+    return None

@@ -1,0 +1,63 @@
+"""Names for rows: runs of one method whose configs differ get one row each, never one mean.
+
+`method=dropout_grpo noise=none,shared_mask` is one method and two rows. A row is named by its
+method and by the config values in which it differs from its siblings; the seed and places on disk
+are not differences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.runs import Run
+
+_IGNORED_BRANCHES = {"hydra", "logger", "paths"}
+_IGNORED_LEAVES = {"seed", "dir", "path", "root", "progress", "profiler", "checkpoint_every"}
+_IGNORED_ENDINGS = ("_dir", "_path")
+
+
+def row_names(runs: Sequence[Run]) -> dict[Path, str]:
+    """The row that each run belongs to, by run path; runs of one name differ only in their seed."""
+    names: dict[Path, str] = {}
+    families: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        families.setdefault((run.data, run.model, run.method), []).append(run)
+    for (_, _, method), members in families.items():
+        configs = [_flatten(run.result.get("config") or {}) for run in members]
+        for run, label in zip(members, _labels(configs), strict=True):
+            names[run.path] = f"{method} ({label})" if label else method
+    return names
+
+
+def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """`key=value, ...` for each config over the keys in which they differ; empty if none does."""
+    keys = sorted(set().union(*configs))
+    differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+    # Keys that only some configs have follow from a choice that all have (noise.rate from
+    # noise.name): they are named only where the shared keys do not tell the configs apart.
+    shared = [key for key in differing if all(key in config for config in configs)]
+    distinct = len({tuple(config.get(key) for key in differing) for config in configs})
+    short = [_label(config, shared) for config in configs]
+    return short if len(set(short)) == distinct else [_label(c, differing) for c in configs]
+
+
+def _label(config: Mapping[str, str], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key}={config.get(key, 'absent')}" for key in keys)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted leaf keys with their values as text, without what cannot change a result."""
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        if name in _IGNORED_LEAVES or name.endswith(_IGNORED_ENDINGS):
+            continue
+        if not prefix and name in _IGNORED_BRANCHES:
+            continue
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat

@@ -1,0 +1,17 @@
+"""The hidden-state carrier (Coconut, arXiv 2412.06769 §3): e_{t+1} = h_t.
+
+h_t is the last hidden state after the model's final norm; no projection, no rescaling, no detach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Hidden:
+    def __call__(self, hidden: torch.Tensor, model: Any) -> torch.Tensor:
+        return hidden

@@ -1,0 +1,1 @@
+"""Evaluation: benchmark items through a policy to rows of the items file."""

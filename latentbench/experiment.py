@@ -1,0 +1,341 @@
+"""The whole story of a run: data -> init -> evaluate -> RL -> evaluate -> record."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+import latentbench
+from analysis.run_table import render
+from analysis.summary import summary_metrics
+from latentbench import schema
+from latentbench.errors import InputError
+from latentbench.evaluation.benchmark import Benchmark, evaluate
+from latentbench.init_stage import (
+    Init,
+    copy_training_record,
+    ensure,
+    latents_at_test,
+    layout_of,
+    policy_of,
+)
+from latentbench.layout import Layout
+from latentbench.models import Backbone, save
+from latentbench.modules.data import TrainingData
+from latentbench.modules.rl import Objective, RlModule
+from latentbench.policy import Policy, check_fits
+from latentbench.records import Item, Splits
+from latentbench.runtime.checkpoints import Preempted
+from latentbench.runtime.fitting import fit
+from latentbench.runtime.loggers import build_loggers, close_loggers
+from latentbench.runtime.progress import bar
+from latentbench.runtime.provenance import digest, provenance
+from latentbench.runtime.run_directory import RunDirectory, hashable, plain
+from latentbench.schema import Config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Clock:
+    """Seconds spent, by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Any:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 2)
+
+
+def run_identity(config: Config, choices: Mapping[str, str]) -> str:
+    """A hash of the resolved configuration without paths and logging."""
+    values = hashable(plain(config))
+    outside = {k: v for k, v in plain(config)["init"].items() if k == "path" and v}
+    relevant = {
+        k: v for k, v in choices.items() if k not in ("logger", "trainer", "hydra", "debug")
+    }
+    return digest([latentbench.__version__, values, relevant, outside])
+
+
+def protocol_identity(config: Config, choices: Mapping[str, str], benchmarks: Any) -> str:
+    """A hash of what must agree for two runs to stand in one table."""
+    protocol = config.protocol
+    return digest(
+        {
+            "items": {b.name: digest([p.uid for p in b.prompts]) for b in benchmarks},
+            "split": protocol.split,
+            "samples": protocol.samples,
+            "ks": protocol.ks,
+            "temperature": protocol.temperature,
+            "explore": protocol.explore,
+            "seed": protocol.seed,
+            "extractor": [choices["reward"], plain(config)["reward"]],
+            "latents": latents_at_test(config),
+            "budget": config.answer.budget,
+        }
+    )
+
+
+def run(
+    config: Config, choices: Mapping[str, str], directory: RunDirectory, identity: str
+) -> dict[str, Any]:
+    """Carry out a run inside its claimed directory and return its result.
+
+    Raises InputError for bad input before any training; what goes wrong later is recorded as
+    `failed` (or `preempted`) and raised.
+    """
+    clock = Clock()
+    directory.record(
+        status="running",
+        run_id=identity,
+        protocol_id=None,
+        method=config.method,
+        data=config.data.name,
+        model=config.model.name,
+        seed=config.seed,
+        config=plain(config) | {"choices": dict(choices)},
+        init={},
+        provenance=provenance(),
+        timing={},
+        metrics={},
+    )
+    try:
+        _story(config, choices, directory, clock)
+    except BaseException as error:
+        status = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
+        reason = f"{type(error).__name__}: {error}"
+        directory.record(status=status, error=reason, timing=clock.seconds)
+        raise
+    return directory.result
+
+
+def _story(
+    config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
+) -> None:
+    with clock.phase("data"):
+        data = limited(config.data.load(), config)
+        log.info(
+            "data: %s, %d training, %d validation and %d test problems",
+            config.data.name,
+            len(data.train),
+            len(data.validation),
+            len(data.test),
+        )
+    with clock.phase("init"):
+        init = ensure(config, choices, data)
+    backbone = _placed(init.backbone, config.trainer.accelerator)
+    layout = layout_of(config, backbone)
+    benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
+    _check_lengths(config, data, benchmarks, layout, backbone)
+    directory.record(
+        protocol_id=protocol_identity(config, choices, benchmarks),
+        init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
+        provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
+    )
+    policy = policy_of(config, backbone, config.noise)
+    stage = "final" if config.algorithm == "sft" else "init"
+    frames = [_evaluate(config, policy, layout, benchmarks, stage, clock)]
+    extra: dict[str, float] = {}
+    if config.algorithm == "sft":
+        copy_training_record(init, directory.path)
+    else:
+        with clock.phase("rl"):
+            extra = _reinforce(config, policy, layout, data, directory)
+        frames.append(_evaluate(config, policy, layout, benchmarks, "final", clock))
+    _finish(config, directory, backbone, pd.concat(frames, ignore_index=True), extra, clock)
+
+
+def _finish(
+    config: Config,
+    directory: RunDirectory,
+    backbone: Backbone,
+    items: pd.DataFrame,
+    extra: Mapping[str, float],
+    clock: Clock,
+) -> None:
+    directory.write_items(items)
+    metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
+    metadata = {"latents": latents_at_test(config), "run_id": directory.result["run_id"]}
+    save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
+    first = f"{next(iter(config.eval))}/pass@1"
+    directory.record(
+        status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
+    )
+    directory.result.pop("error", None)
+    directory.record()
+    render(directory.path, None)
+
+
+# -- the parts of the story ----------------------------------------------------------------------
+
+
+def limited(data: Splits, config: Config) -> Splits:
+    """The data set cut down by `limit.train_items`; test items are cut per benchmark."""
+    count = config.limit.train_items
+    return data if count is None else replace(data, train=list(data.train)[:count])
+
+
+def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> Benchmark:
+    """A benchmark's items as prompts: from the run's own data set, or from another one's file.
+
+    Raises InputError for a gold answer that the grader cannot read, naming the item.
+    """
+    if name == config.data.name:
+        splits = data
+    else:
+        kind = schema.plugin("data", name)
+        if kind is None:
+            raise InputError(f"eval={name}: no data set of that name in latentbench/data")
+        root = getattr(config.data, "root", None)
+        takes_root = "root" in getattr(kind, "__dataclass_fields__", {})
+        splits = kind(root=root).load() if takes_root else kind().load()  # type: ignore[attr-defined]
+    items = list(getattr(splits, config.protocol.split))
+    for limit in (config.eval[name].limit, config.limit.eval_items):
+        items = items if limit is None else items[:limit]
+    for item in items:
+        config.reward.check_gold(item.answer)
+    return Benchmark(name, tuple(layout.prompt(item) for item in items))
+
+
+def _reinforce(
+    config: Config, policy: Policy, layout: Layout, data: Splits, directory: RunDirectory
+) -> dict[str, float]:
+    rl = config.rl
+    feed = TrainingData(data.train, rl.prompts * rl.over_provision, rl.updates, config.seed)
+    reference = None
+    if rl.kl > 0:
+        reference = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
+    module = RlModule(
+        policy,
+        reference,
+        layout,
+        Objective(
+            config.reward,
+            config.advantage,
+            tuple(config.transform.values()),
+            config.policy_loss,
+        ),
+        rl,
+        config.answer,
+        [layout.prompt(item) for item in list(data.validation)[: rl.validation_items]],
+        config.seed,
+    )
+    loggers = build_loggers(config, directory)
+    try:
+        fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
+    finally:
+        close_loggers(loggers)
+    if module.silent_updates:
+        log.warning(
+            "%d of %d updates had no group with two different rewards: their gradient is exactly 0",
+            module.silent_updates,
+            rl.updates,
+        )
+    policy.model.to(_device(config.trainer.accelerator))
+    return {
+        "train/silent_updates": float(module.silent_updates),
+        "train/updates": float(rl.updates),
+    }
+
+
+def _evaluate(
+    config: Config,
+    policy: Policy,
+    layout: Layout,
+    benchmarks: list[Benchmark],
+    stage: str,
+    clock: Clock,
+) -> pd.DataFrame:
+    frames = []
+    with clock.phase(f"evaluate_{stage}"):
+        for benchmark in benchmarks:
+            title = f"evaluate {stage} on {benchmark.name}"
+            with bar(title, len(benchmark.prompts), config.trainer.progress) as advance:
+                frames.append(
+                    evaluate(
+                        policy,
+                        benchmark,
+                        layout,
+                        config.reward,
+                        config.protocol,
+                        config.answer.budget,
+                        stage,
+                        advance,
+                    )
+                )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _check_lengths(
+    config: Config,
+    data: Splits,
+    benchmarks: list[Benchmark],
+    layout: Layout,
+    backbone: Backbone,
+) -> None:
+    """Refuse items that would run past the model's positions, before anything is trained."""
+    latents, budget = latents_at_test(config), config.answer.budget
+    for benchmark in benchmarks:
+        for prompt in benchmark.prompts:
+            check_fits(
+                len(prompt.ids), latents, budget, backbone.positions, f"eval={benchmark.name}"
+            )
+    if config.algorithm == "sft":
+        return
+    for item in data.train:
+        length = len(layout.prompt(item).ids)
+        what = f"data={config.data.name}: training question {_short(item)}"
+        check_fits(length, latents, budget, backbone.positions, what)
+
+
+def _short(item: Item) -> str:
+    text = item.question if len(item.question) <= 40 else item.question[:37] + "..."
+    return repr(text)
+
+
+def _placed(backbone: Backbone, accelerator: str) -> Backbone:
+    backbone.model.to(_device(accelerator))
+    return backbone
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if accelerator == "mps" or (
+        accelerator in ("gpu", "auto") and torch.backends.mps.is_available()
+    ):
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _name(init: Init) -> str | None:
+    return init.directory.name if init.directory else None
+
+
+def _brief(init: Init) -> dict[str, Any]:
+    return {k: init.record[k] for k in ("seconds", "updates", "final_loss") if k in init.record}
+
+
+def model_card(result: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """The README of the model directory: what it is, how it was made, what it scores."""
+    head = (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
+        f"# {result['method']} on {result['data']} ({result['model']}, seed {result['seed']})\n\n"
+        f"Trained by latentbench {result['provenance']['version']}, run `{result['run_id']}`, "
+        f"protocol `{result['protocol_id']}`.\n\n"
+    )
+    rows = [f"| {name} | {value:.4f} |" for name, value in sorted(metrics.items())]
+    return head + "\n".join(["| metric | value |", "| --- | --- |", *rows]) + "\n"

@@ -1,0 +1,197 @@
+"""The init stage: the SFT model from which RL starts, built once and shared.
+
+It is addressed by the hash of all that shapes it. The first process that needs it builds it under a
+file lock while the others wait; an interrupted build is carried on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import latentbench
+from latentbench.keys import Key, Purpose
+from latentbench.layout import Layout
+from latentbench.models import Backbone, create, load, save, set_dropout, weights_digest
+from latentbench.modules.data import Stages, TrainingData
+from latentbench.modules.sft import SftModule
+from latentbench.noise.none import None_
+from latentbench.policy import Policy
+from latentbench.records import Splits
+from latentbench.runtime.files import write_json
+from latentbench.runtime.fitting import fit
+from latentbench.runtime.provenance import digest, provenance
+from latentbench.runtime.run_directory import METRICS, plain
+from latentbench.schema import Config, slots_of
+
+log = logging.getLogger(__name__)
+
+RECORD = "init.json"
+PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Init:
+    """A start model, its identity, and where it came from (`built`, `reused` or a path)."""
+
+    backbone: Backbone
+    id: str
+    origin: str
+    directory: Path | None
+    record: Mapping[str, Any]
+
+
+def init_seed(config: Config) -> int:
+    """SFT as a method of its own follows the run's seed; as an init it has its own, shared one."""
+    return config.seed if config.algorithm == "sft" else config.init.seed
+
+
+def address(config: Config, choices: Mapping[str, str], data: Splits) -> dict[str, Any]:
+    """All that shapes the init, as plain values; its hash is the init's name on disk."""
+    values = plain(config)
+    source = config.model.path or config.model.hub_id
+    return {
+        "version": latentbench.__version__,
+        "seed": init_seed(config),
+        "data": config.data.name,
+        "data_digest": data.provenance["digest"],
+        "train_items": len(data.train),
+        "curriculum": [choices["curriculum"], values["curriculum"]],
+        "carrier": [choices["carrier"], values["carrier"]],
+        "latent": values["latent"],
+        "sft": values["sft"],
+        "architecture": values["model"]["architecture"],
+        "weights": weights_digest(source, config.model.revision) if source else None,
+        "tokenizer": config.model.tokenizer if not _is_path(config.model.tokenizer) else "local",
+    }
+
+
+def ensure(config: Config, choices: Mapping[str, str], data: Splits) -> Init:
+    """The init of a run: `init.path` where given, else from the store, else built now."""
+    if config.init.path is not None:
+        backbone = load(
+            config.init.path, config.init.revision, config.model, config.curriculum.markers
+        )
+        identity = weights_digest(config.init.path, config.init.revision)
+        log.info("init: %s (init.path, weights %s)", config.init.path, identity)
+        return Init(backbone, identity, "path", None, {})
+    shape = address(config, choices, data)
+    name = f"{choices['curriculum']}-{config.data.name}-{config.model.name}-s{shape['seed']}"
+    directory = Path(config.init.root) / f"{name}-{digest(shape)}"
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        reused = (directory / RECORD).is_file()
+        if not reused:
+            _build(config, data, shape, directory)
+        else:
+            log.info("init: reusing %s", directory)
+    record = json.loads((directory / RECORD).read_text())
+    backbone = load(str(directory), None, config.model, config.curriculum.markers)
+    origin = "reused" if reused else "built"
+    return Init(backbone, digest(shape), origin, directory, record)
+
+
+def layout_of(config: Config, backbone: Backbone) -> Layout:
+    """The token layout of the configured data set and curriculum."""
+    return Layout(
+        backbone.tokenizer, backbone.markers, config.data.template, config.curriculum.markers
+    )
+
+
+def latents_at_test(config: Config) -> int:
+    """How many latent slots the trained model thinks through, whatever the problem."""
+    if not config.curriculum.markers:
+        return 0
+    return config.latent.per_step * config.latent.max_stage
+
+
+def policy_of(config: Config, backbone: Backbone, noise: Any) -> Policy:
+    """The backbone as a latent policy under a noise source."""
+    return Policy(
+        model=backbone.model,
+        carrier=config.carrier,
+        noise=noise,
+        latents=latents_at_test(config),
+        eos=backbone.markers.eos,
+        forbidden=backbone.forbidden,
+    )
+
+
+def _build(config: Config, data: Splits, shape: dict[str, Any], directory: Path) -> None:
+    log.info("init: building %s", directory)
+    started = time.perf_counter()
+    seed = init_seed(config)
+    backbone = create(config.model, Key(seed, Purpose.WEIGHTS))
+    layout = layout_of(config, backbone)
+    feed = TrainingData(data.train, config.sft.batch_size, 0, seed)
+    stages = Stages(_lengths(config), config.sft.unit, feed.updates_per_epoch)
+    feed.updates = stages.total
+    policy = policy_of(config, backbone, None_())
+    module = SftModule(
+        policy, layout, config.curriculum, slots_of(config), stages, config.sft, seed
+    )
+    fit(module, feed, config.trainer, directory, f"SFT {config.data.name}", loggers=[])
+    set_dropout(backbone.model, 0.0)
+    card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
+    save(backbone, directory / "model", {"latents": latents_at_test(config)}, card)
+    write_json(
+        directory / RECORD,
+        {
+            "id": digest(shape),
+            "address": shape,
+            "seconds": round(time.perf_counter() - started, 1),
+            "updates": stages.total,
+            "final_loss": module.progress["train/loss"],
+            "provenance": provenance(),
+        },
+    )
+
+
+def _lengths(config: Config) -> tuple[int, ...]:
+    """Layouts with one stage train it for as long as the whole curriculum takes."""
+    if config.curriculum.last_stage(slots_of(config)) == 0:
+        return (sum(config.sft.stages),)
+    return tuple(config.sft.stages)
+
+
+class _locked:
+    """A lock beside the init's directory; says so when it has to wait."""
+
+    def __init__(self, directory: Path) -> None:
+        self.lock = FileLock(str(directory) + ".lock")
+        self.directory = directory
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0.05)
+            return
+        except Timeout:
+            log.info("init: waiting for another process that builds %s", self.directory)
+        self.lock.acquire()
+
+    def __exit__(self, *_error: Any) -> None:
+        self.lock.release()
+
+
+def copy_training_record(init: Init, destination: Path) -> None:
+    """Where SFT is the method, its curves and checkpoint are the run's own."""
+    if init.directory is None:
+        return
+    for name in (METRICS, "checkpoints"):
+        source, target = init.directory / name, destination / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        elif source.is_file():
+            shutil.copyfile(source, target)
+
+
+def _is_path(value: str | None) -> bool:
+    return value is not None and Path(value).expanduser().is_dir()

@@ -1,0 +1,210 @@
+"""Models with their tokenizer: from scratch, from a local directory, from the hub, and back to disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from latentbench.errors import InputError
+from latentbench.keys import Key
+from latentbench.schema import ModelConfig
+from latentbench.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
+
+METADATA = "latentbench.json"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal LM, its tokenizer, and the ids of the latent markers."""
+
+    model: Any
+    tokenizer: Any
+    markers: Markers
+
+    @property
+    def forbidden(self) -> tuple[int, ...]:
+        """Ids that answers never hold: the markers, and padding where it is a token of its own."""
+        banned = {self.markers.start, self.markers.latent, self.markers.end, self.markers.pad}
+        return tuple(sorted(banned - {self.markers.eos}))
+
+    @property
+    def positions(self) -> int:
+        return self.model.config.max_position_embeddings
+
+
+def create(config: ModelConfig, key: Key) -> Backbone:
+    """The model that SFT starts from, in float32, with the latent markers in its vocabulary.
+
+    The rows of the new tokens start as copies of the row of `<<` (official run.py). Raises
+    InputError where weights or tokenizer cannot be had, or the weights are of another architecture.
+    """
+    source = config.path or config.hub_id
+    tokenizer = load_tokenizer(config.tokenizer or source or "character", config.revision)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key.integer())
+        model = _pretrained(config) if source else _from_scratch(config, tokenizer)
+        new = [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]
+        markers = add_markers(tokenizer)
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if new:
+        _copy_rows(model, tokenizer, [tokenizer.convert_tokens_to_ids(m) for m in new])
+    set_dropout(model, 0.0)
+    return Backbone(model.eval(), tokenizer, markers)
+
+
+def load(path_or_id: str, revision: str | None, expected: ModelConfig, latent: bool) -> Backbone:
+    """A trained latent model from a run directory, a Hugging Face directory or the hub.
+
+    Raises InputError where it cannot be had, lacks the latent markers though the layout needs them,
+    or is of another architecture than `model` says.
+    """
+    from transformers import AutoTokenizer
+
+    directory = _model_directory(path_or_id)
+    source = str(directory) if directory else path_or_id
+    model = _load_weights(source, None if directory else revision, "init.path", path_or_id)
+    _check_architecture(model.config, expected, f"init.path={path_or_id}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
+    except Exception as error:
+        raise InputError(
+            f"init.path={path_or_id}: no readable tokenizer beside the model"
+        ) from error
+    vocabulary = tokenizer.get_vocab()
+    if latent and any(marker not in vocabulary for marker in MARKERS):
+        raise InputError(
+            f"init.path={path_or_id}: its tokenizer lacks {', '.join(MARKERS)}, so it is no latent "
+            "reasoner; train one with method=coconut, or leave init.path unset"
+        )
+    markers = add_markers(tokenizer)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    set_dropout(model, 0.0)
+    return Backbone(model.eval(), tokenizer, markers)
+
+
+def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: str) -> None:
+    """A Hugging Face directory: safetensors, config, tokenizer, model card, and what the latent
+    phase needs to know (`latentbench.json`)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    backbone.model.save_pretrained(directory)
+    backbone.tokenizer.save_pretrained(directory)
+    (directory / METADATA).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+    (directory / "README.md").write_text(card)
+
+
+def weights_digest(path_or_id: str, revision: str | None) -> str:
+    """An identity of weights: the hash of their bytes where they are local, else hub id@revision."""
+    directory = _model_directory(path_or_id)
+    if directory is None:
+        return f"{path_or_id}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin")):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def set_dropout(model: Any, rate: float) -> None:
+    """Set every dropout of the model itself (embedding, attention, residual) to one rate."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        elif hasattr(module, "attention_dropout"):
+            module.attention_dropout = rate
+
+
+def _model_directory(path_or_id: str) -> Path | None:
+    path = Path(path_or_id).expanduser()
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if path.is_dir():
+        return path
+    if path.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
+        raise InputError(
+            f"{path_or_id}: no such directory; give a run directory, a Hugging Face directory or a "
+            "hub id (owner/name)"
+        )
+    return None
+
+
+def _pretrained(config: ModelConfig) -> Any:
+    if config.path:
+        directory = _model_directory(config.path)
+        if directory is None:
+            raise InputError(f"model.path={config.path}: no such directory")
+        model = _load_weights(str(directory), None, "model.path", config.path)
+        _check_architecture(model.config, config, f"model.path={config.path}")
+        return model
+    assert config.hub_id is not None
+    return _load_weights(config.hub_id, config.revision, "model.hub_id", config.hub_id)
+
+
+def _load_weights(source: str, revision: str | None, key: str, value: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, revision=revision or "main", dtype=torch.float32
+        )
+    except Exception as error:  # offline, gated, malformed: each raises a class of its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(
+            f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "
+            f"{'init.path' if key == 'init.path' else 'model.path'}=<directory>"
+        ) from error
+
+
+def _from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    architecture = dict(config.architecture)
+    family = architecture.pop("model_type", None)
+    if family is None:
+        raise InputError(
+            f"model={config.name}: has neither path, hub_id nor architecture.model_type; set one"
+        )
+    try:
+        defaults = AutoConfig.for_model(family)
+    except ValueError as error:
+        raise InputError(
+            f"model.architecture.model_type={family}: transformers has none"
+        ) from error
+    unknown = [name for name in architecture if not hasattr(defaults, name)]
+    if unknown:
+        raise InputError(
+            f"model.architecture.{unknown[0]}: {type(defaults).__name__} has no such key"
+        )
+    eos = tokenizer.eos_token_id
+    scratch = AutoConfig.for_model(
+        family, **architecture, vocab_size=len(tokenizer), bos_token_id=eos, eos_token_id=eos
+    )
+    return AutoModelForCausalLM.from_config(scratch, dtype=torch.float32)
+
+
+def _check_architecture(found: Any, expected: ModelConfig, where: str) -> None:
+    for name, value in expected.architecture.items():
+        if getattr(found, name, None) != value and name not in ("n_positions", "initializer_range"):
+            raise InputError(
+                f"{where}: its {name} is {getattr(found, name, None)}, but model={expected.name} "
+                f"has {name}={value}; choose the model that it is, or other weights"
+            )
+
+
+@torch.no_grad()
+def _copy_rows(model: Any, tokenizer: Any, new: list[int]) -> None:
+    source = tokenizer("<<", add_special_tokens=False)["input_ids"][0]
+    tables = [model.get_input_embeddings().weight]
+    head = model.get_output_embeddings().weight
+    if head.data_ptr() != tables[0].data_ptr():
+        tables.append(head)
+    for table in tables:
+        table[new] = table[source].clone()

@@ -1,0 +1,1 @@
+"""The two training stages as Lightning modules, and the data module that feeds both."""

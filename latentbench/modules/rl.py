@@ -1,0 +1,298 @@
+"""Group-relative RL on latent rollouts: roll out -> reward -> advantage -> replay -> loss.
+
+Simplifications, stated: the law that is scored is the law that was sampled; old log-probabilities are
+those of the first replay, so the ratio of the first inner update is 1 and the gap between replay
+and rollout is reported as `train/replay_gap`; groups without variance are left out of the replay,
+which saves time and changes nothing, since their advantage is 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+
+from latentbench.advantage import Advantage
+from latentbench.evaluation.greedy import greedy_accuracy
+from latentbench.layout import Layout
+from latentbench.modules.data import TrainingData
+from latentbench.policy import Decoding, Policy
+from latentbench.policy_loss import PolicyLoss
+from latentbench.records import Groups, LossInput, Prompt, Replay, Rollouts, collate_prompts
+from latentbench.rollout import chunks, roll_out
+from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.transform import Transform
+
+REPLAY_TOLERANCE = 1e-2
+MAX_BAD_UPDATES = 5
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is optimised: the reward and what is made of it."""
+
+    reward: Any
+    advantage: Advantage
+    transforms: tuple[Transform, ...]
+    policy_loss: PolicyLoss
+
+
+class RlModule(lightning.LightningModule):
+    """One training step is one update of the policy on fresh groups."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        reference: Policy | None,
+        layout: Layout,
+        objective: Objective,
+        config: RlConfig,
+        answer: AnswerConfig,
+        validation: Sequence[Prompt],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = policy.model
+        self.policy, self.reference, self.layout = policy, reference, layout
+        self.objective, self.config, self.seed = objective, config, seed
+        self.decoding = Decoding(answer.temperature, answer.budget)
+        self.validation = validation
+        self.update = 0
+        self.silent_updates = 0
+        self.bad_updates = 0
+        self.best: dict[str, Any] = {}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
+        )
+
+    # -- the step -----------------------------------------------------------------------------
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        started = time.perf_counter()
+        items = self._data().batch(self.update)
+        prompts = [self.layout.prompt(item) for item in items]
+        rollouts = self._roll_out(prompts)
+        kept = self._keep(rollouts)
+        advantages = self._advantages(kept)
+        metrics = self._learn(kept, advantages)
+        self.update += 1
+        metrics |= self._describe(rollouts, kept, time.perf_counter() - started)
+        if self.config.validate_every and self.update % self.config.validate_every == 0:
+            metrics["validation/pass@1"] = self._validate()
+        self._log(metrics)
+
+    def _roll_out(self, prompts: Sequence[Prompt]) -> Rollouts:
+        return roll_out(
+            self.policy,
+            prompts,
+            self.layout,
+            self.objective.reward,
+            self.decoding,
+            self.config.group_size,
+            self.seed,
+            self.update,
+            self.config.micro_batch,
+        )
+
+    def _keep(self, rollouts: Rollouts) -> Rollouts:
+        """All groups, or the first `prompts` of those with more than one distinct reward."""
+        if self.config.keep == "all":
+            return rollouts
+        mixed = rollouts.mixed().nonzero()[:, 0].tolist()
+        return rollouts.groups(mixed[: self.config.prompts])
+
+    def _advantages(self, rollouts: Rollouts) -> torch.Tensor:
+        shape = rollouts.rewards.shape
+        groups = Groups(
+            rewards=rollouts.rewards,
+            lengths=rollouts.answers.text.mask.sum(dim=1).reshape(shape).cpu(),
+            truncated=rollouts.answers.truncated.reshape(shape).cpu(),
+        )
+        advantages = self.objective.advantage(groups)
+        for transform in self.objective.transforms:
+            advantages = transform(advantages, groups)
+        return advantages
+
+    def _learn(self, rollouts: Rollouts, advantages: torch.Tensor) -> dict[str, float]:
+        """The inner updates on groups that say anything; none at all where no group does."""
+        telling = (advantages != 0).any(dim=1).nonzero()[:, 0].tolist()
+        if not telling:
+            self.silent_updates += 1
+            return {"train/loss": 0.0, "train/grad_norm": 0.0}
+        old: list[torch.Tensor] = []
+        metrics: dict[str, float] = {}
+        for _ in range(self.config.inner_updates):
+            inner = self._inner_update(rollouts, advantages, telling, old)
+            metrics = inner | {key: metrics[key] for key in FIRST_INNER if key in metrics}
+        return metrics
+
+    def _inner_update(
+        self,
+        rollouts: Rollouts,
+        advantages: torch.Tensor,
+        telling: Sequence[int],
+        old: list[torch.Tensor],
+    ) -> dict[str, float]:
+        """One pass over the telling groups and one optimizer step; fills `old` the first time."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)
+        total_rows = rollouts.rewards.numel()
+        total_tokens = int(rollouts.answers.text.mask.sum())
+        sums: dict[str, float] = {}
+        size = max(self.config.micro_batch // rollouts.group_size, 1)
+        for index, chosen in enumerate(chunks(telling, size)):
+            part = rollouts.groups(chosen)
+            replay = self._replay(self.policy, part)
+            if len(old) <= index:
+                old.append(replay.log_probs.detach())
+            loss = self.objective.policy_loss(
+                LossInput(
+                    log_probs=replay.log_probs,
+                    old_log_probs=old[index],
+                    mask=part.answers.text.mask,
+                    advantages=advantages[list(chosen)].reshape(-1).to(self.device),
+                    total_rows=total_rows,
+                    total_tokens=total_tokens,
+                )
+            )
+            penalty = self._kl(part, replay) / total_tokens
+            self.manual_backward(loss.loss + self.config.kl * penalty)
+            _add(sums, loss.sums)
+            _add(sums, {"loss": loss.loss, "kl": penalty, "entropy": replay.entropy.sum()})
+            gap = (replay.log_probs - part.answers.log_probs).abs().max()
+            sums["gap"] = max(sums.get("gap", 0.0), float(gap.detach()))
+        norm = self._step(optimizer, sums["gap"])
+        return {
+            "train/loss": sums["loss"],
+            "train/grad_norm": norm,
+            "train/kl": sums["kl"],
+            "train/replay_gap": sums["gap"],
+            "train/ratio_clipped": sums["ratio_clipped"] / max(sums["tokens"], 1.0),
+            "train/answer_entropy": sums["entropy"] / max(sums["tokens"], 1.0),
+        }
+
+    def _replay(self, policy: Policy, part: Rollouts) -> Replay:
+        """Score a part again under its own noise record, with gradient through the latents."""
+        assert not self.model.training, "replay in train mode draws dropout that was never sampled"
+        prompts = collate_prompts(part.prompts, self.layout.markers.pad, self.device)
+        return policy.replay(
+            prompts, part.noise, part.answers.text, part.group_size, self.decoding.temperature
+        )
+
+    def _kl(self, part: Rollouts, replay: Replay) -> torch.Tensor:
+        """Summed k3 estimate of KL(policy || reference) on the sampled tokens, both under the same
+        noise record: exp(d) - d - 1 with d = log ref - log policy, clamped to [-10, 10]."""
+        if self.reference is None:
+            return torch.zeros((), device=self.device)
+        with torch.no_grad():
+            reference = self._replay(self.reference, part).log_probs
+        difference = (reference - replay.log_probs).clamp(-10, 10)
+        return ((difference.exp() - difference - 1) * part.answers.text.mask).sum()
+
+    def _step(self, optimizer: Any, gap: float) -> float:
+        """Clip and step; a gradient that is not finite is skipped and counted."""
+        clip = self.config.grad_clip or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
+        if norm != norm or norm == float("inf"):
+            self.bad_updates += 1
+            if self.bad_updates >= MAX_BAD_UPDATES:
+                raise FloatingPointError(
+                    f"rl update {self.update}: {MAX_BAD_UPDATES} gradients in a row were not "
+                    "finite; lower rl.lr or set rl.grad_clip"
+                )
+            return norm
+        if gap > REPLAY_TOLERANCE and self.dtype == torch.float32 and self._full_precision():
+            raise RuntimeError(
+                f"rl update {self.update}: replay differs from the rollout by {gap:.3g} in "
+                "log-probability; noise source and carrier must act the same in both"
+            )
+        self.bad_updates = 0
+        optimizer.step()
+        return norm
+
+    # -- around the step ----------------------------------------------------------------------
+
+    def _describe(self, rollouts: Rollouts, kept: Rollouts, seconds: float) -> dict[str, float]:
+        tokens = int(rollouts.answers.text.mask.sum())
+        rows = rollouts.rewards.numel()
+        metrics = {
+            "train/reward_mean": float(rollouts.rewards.mean()),
+            "train/zero_variance_groups": 1.0 - float(rollouts.mixed().float().mean()),
+            "train/groups_kept": float(len(kept.prompts)),
+            "train/truncated": float(rollouts.answers.truncated.float().mean()),
+            "train/silent_updates": float(self.silent_updates),
+            "latent/dispersion": rollouts.dispersion,
+            "perf/rollouts_per_s": rows / seconds,
+            "perf/tokens_per_s": (tokens + rows * self.policy.latents) / seconds,
+        }
+        if self.device.type == "cuda":
+            metrics["perf/peak_memory_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+        else:
+            metrics["perf/peak_memory_mb"] = _peak_resident_mb()
+        return metrics
+
+    def _validate(self) -> float:
+        accuracy = greedy_accuracy(
+            self.policy, self.validation, self.layout, self.objective.reward, self.decoding.budget
+        )
+        if self.config.select == "validation" and accuracy > self.best.get("accuracy", -1.0):
+            weights = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best = {"accuracy": accuracy, "update": self.update, "weights": weights}
+        return accuracy
+
+    def on_train_end(self) -> None:
+        if self.best:
+            self.model.load_state_dict(self.best["weights"])
+
+    def train(self, mode: bool = True) -> RlModule:
+        """Lightning asks for train mode; a policy stays in eval mode, where dropout is off and
+        the only randomness is the noise record."""
+        return super().train(False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["latentbench"] = {
+            "update": self.update,
+            "silent_updates": self.silent_updates,
+            "bad_updates": self.bad_updates,
+            "best": self.best,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["latentbench"]
+        self.update, self.best = state["update"], state["best"]
+        self.silent_updates, self.bad_updates = state["silent_updates"], state["bad_updates"]
+
+    def _full_precision(self) -> bool:
+        return str(self.trainer.precision) == "32-true"
+
+    def _data(self) -> TrainingData:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.update)
+        self.progress = metrics
+
+
+# What describes the sampled policy, and so is reported from the first inner update.
+FIRST_INNER = ("train/replay_gap", "train/answer_entropy")
+
+
+def _add(sums: dict[str, float], values: Any) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + float(value.detach())
+
+
+def _peak_resident_mb() -> float:
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,348 @@
+"""A Hugging Face causal LM as a latent policy: prefill, think, decode, replay.
+
+Rollout and replay run the same latent phase with the same noise record; only the text after it is
+sampled in one and teacher-forced in the other. The model's LM head is applied where log-probabilities
+of text are needed and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from latentbench.carrier import Carrier
+from latentbench.errors import InputError
+from latentbench.noise import ANSWER, PROMPT, Gains, NoiseSource
+from latentbench.records import Answers, NoiseRecord, PromptBatch, Replay, Text
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a batch of rows stands between two forwards.
+
+    `hidden` [row, feature] is the last hidden state after the final norm, `mask` [row, position]
+    covers what the cache holds, `position` [row] is the next position id.
+    """
+
+    cache: Any
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    position: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> State:
+        cache = _fork(self.cache)
+        cache.batch_select_indices(index)
+        return State(cache, self.hidden[index], self.mask[index], self.position[index])
+
+    def repeat(self, times: int) -> State:
+        """Each row `times` times, group-major."""
+        if times == 1:
+            return self
+        cache = _fork(self.cache)
+        cache.batch_repeat_interleave(times)
+        return State(
+            cache,
+            self.hidden.repeat_interleave(times, dim=0),
+            self.mask.repeat_interleave(times, dim=0),
+            self.position.repeat_interleave(times, dim=0),
+        )
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is chosen: `temperature` 0 is greedy; `budget` bounds the tokens of an answer."""
+
+    temperature: float = 1.0
+    budget: int = 64
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The model with its carrier, its noise and the tokens that it may not write.
+
+    `forbidden` ids (padding and the latent markers) have probability zero in sampling and scoring
+    alike.
+    """
+
+    model: Any
+    carrier: Carrier
+    noise: NoiseSource
+    latents: int
+    eos: int
+    forbidden: tuple[int, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def sites(self) -> dict[str, int]:
+        """The sites that noise can act on, with their widths, in a fixed order."""
+        width = self.model.config.hidden_size
+        return {"embedding": width} | {site: width for site in residual_branches(self.model)}
+
+    def quiet(self, noise: NoiseSource) -> Policy:
+        """The same policy under another noise source."""
+        return replace(self, noise=noise)
+
+    # -- the latent phase ---------------------------------------------------------------------
+
+    def prefill(self, prompts: PromptBatch, record: NoiseRecord) -> State:
+        """Run the prompts once. The last hidden state is the first thought's source."""
+        position = (prompts.mask.cumsum(dim=1) - 1).clamp(min=0)
+        vectors = self.model.get_input_embeddings()(prompts.ids)
+        empty = State(None, vectors[:, -1], prompts.mask[:, :0], position[:, 0])
+        gains = self.noise.gains(record, PROMPT)
+        return self._advance(empty, vectors, prompts.mask, position, gains)[0]
+
+    def think(self, state: State, record: NoiseRecord) -> tuple[State, torch.Tensor]:
+        """T latent steps; each turns the last hidden state into the next input vector.
+
+        Returns the state after the last slot and the thoughts [row, step, feature].
+        """
+        thoughts = [state.hidden[:, None][:, :0]]
+        for step in range(1, self.latents + 1):
+            thought = self.carrier(state.hidden, self.model)[:, None]
+            thoughts.append(thought)
+            state = self._append(state, thought, None, self.noise.gains(record, step))[0]
+        return state, torch.cat(thoughts, dim=1)
+
+    def latent_phase(
+        self, prompts: PromptBatch, record: NoiseRecord, group_size: int
+    ) -> tuple[State, torch.Tensor]:
+        """Prefill and think for `group_size` rollouts of each prompt, rows group-major.
+
+        What the noise leaves alone runs once per prompt: nothing, the prompt, or all thoughts.
+        """
+        if self.noise.diverges == "prompt":
+            return self.think(self.prefill(prompts.repeat(group_size), record), record)
+        state = self.prefill(prompts, record)
+        if self.noise.diverges == "latent":
+            return self.think(state.repeat(group_size), record)
+        state, thoughts = self.think(state, record)
+        return state.repeat(group_size), thoughts.repeat_interleave(group_size, dim=0)
+
+    # -- text ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decode(
+        self,
+        state: State,
+        cue: torch.Tensor,
+        record: NoiseRecord,
+        decoding: Decoding,
+        uniforms: torch.Tensor | None = None,
+    ) -> Answers:
+        """Write answers token by token, with cache; rows that end are pruned.
+
+        cue [row]; `uniforms` [row, budget] in [0, 1) drive inverse-CDF sampling, so a row's tokens
+        depend on its own numbers alone. Greedy needs none.
+        """
+        rows = torch.arange(len(cue), device=cue.device)
+        ids = torch.full((len(cue), decoding.budget), self.eos, device=cue.device)
+        mask = torch.zeros_like(ids)
+        log_probs = torch.zeros(ids.shape, device=cue.device, dtype=torch.float32)
+        gains = self.noise.gains(record, ANSWER)
+        tokens = cue
+        for step in range(decoding.budget):
+            vectors = self.model.get_input_embeddings()(tokens[:, None])
+            state, hidden = self._append(state, vectors, None, gains)
+            law = self.log_law(hidden[:, -1], decoding.temperature)
+            if decoding.temperature == 0.0:
+                tokens = law.argmax(dim=-1)
+            else:
+                assert uniforms is not None, "sampling needs uniforms"
+                tokens = _inverse_cdf(law, uniforms[rows, step])
+            ids[rows, step] = tokens
+            mask[rows, step] = 1
+            log_probs[rows, step] = law.gather(1, tokens[:, None])[:, 0]
+            alive = (tokens != self.eos).nonzero()[:, 0]
+            if len(alive) == 0:
+                break
+            if len(alive) < len(rows):
+                state, rows, tokens = state.rows(alive), rows[alive], tokens[alive]
+                gains = {site: gain[alive] for site, gain in gains.items()}
+        truncated = (mask.sum(dim=1) == decoding.budget) & (ids[:, -1] != self.eos)
+        width = max(int(mask.sum(dim=1).max()), 1)
+        return Answers(Text(ids[:, :width], mask[:, :width]), log_probs[:, :width], truncated)
+
+    def read(
+        self, state: State, cue: torch.Tensor, record: NoiseRecord, text: Text
+    ) -> torch.Tensor:
+        """Teacher-force text after the cue: the hidden states [row, token, feature] from which each
+        token of `text` is predicted."""
+        inputs = torch.cat([cue[:, None], text.ids[:, :-1]], dim=1)
+        seen = torch.cat([torch.ones_like(cue)[:, None], text.mask[:, :-1]], dim=1)
+        vectors = self.model.get_input_embeddings()(inputs)
+        return self._append(state, vectors, seen, self.noise.gains(record, ANSWER))[1]
+
+    def replay(
+        self,
+        prompts: PromptBatch,
+        record: NoiseRecord,
+        text: Text,
+        group_size: int,
+        temperature: float = 1.0,
+    ) -> Replay:
+        """Score rollouts again, with gradient through the whole latent chain (BPTT).
+
+        The text is scored under the law it was sampled from; greedy text under temperature 1.
+        """
+        state, thoughts = self.latent_phase(prompts, record, group_size)
+        hidden = self.read(state, prompts.cue.repeat_interleave(group_size), record, text)
+        real = text.mask.bool()
+        law = self.log_law(hidden[real], temperature)
+        scores = law.gather(1, text.ids[real][:, None])[:, 0]
+        probable = law.exp()
+        entropy = -(probable * law.masked_fill(probable == 0, 0.0)).sum(dim=-1).detach()
+        return Replay(_scatter(scores, real), _scatter(entropy, real), thoughts)
+
+    def log_law(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+        """Log-probabilities [row, token type] in float32 of the text that may follow `hidden`."""
+        logits = self.model.get_output_embeddings()(hidden).to(_at_least_float32(hidden.dtype))
+        if self.forbidden:
+            banned = torch.tensor(self.forbidden, device=logits.device)
+            logits = logits.index_fill(-1, banned, float("-inf"))
+        return torch.log_softmax(logits / (temperature or 1.0), dim=-1)
+
+    # -- one forward --------------------------------------------------------------------------
+
+    def _append(
+        self, state: State, vectors: torch.Tensor, seen: torch.Tensor | None, gains: Gains
+    ) -> tuple[State, torch.Tensor]:
+        """Run `vectors` [row, position, feature] after what the state has seen."""
+        if seen is None:
+            seen = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
+        position = state.position[:, None] + seen.cumsum(dim=1) - seen
+        return self._advance(state, vectors, seen, position, gains)
+
+    def _advance(
+        self,
+        state: State,
+        vectors: torch.Tensor,
+        seen: torch.Tensor,
+        position: torch.Tensor,
+        gains: Gains,
+    ) -> tuple[State, torch.Tensor]:
+        cache = _new_cache(self.model) if state.cache is None else _fork(state.cache)
+        mask = torch.cat([state.mask, seen], dim=1)
+        if "embedding" in gains:
+            vectors = vectors * gains["embedding"].to(vectors.dtype)
+        with branch_gains(self.model, gains):
+            hidden = self.model.base_model(
+                inputs_embeds=vectors,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+        return State(cache, hidden[:, -1], mask, position[:, -1] + 1), hidden
+
+
+def residual_branches(model: Any) -> dict[str, nn.Module]:
+    """The last linear map of both residual branches of every block, by site name.
+
+    Raises InputError for a model family whose blocks are not known here.
+    """
+    base = model.base_model
+    branches: dict[str, nn.Module] = {}
+    if hasattr(base, "h"):  # the GPT-2 family
+        for index, block in enumerate(base.h):
+            branches[f"attention.{index}"] = block.attn.c_proj
+            branches[f"mlp.{index}"] = block.mlp.c_proj
+    elif hasattr(base, "layers"):  # the Llama family: Llama, Qwen2, Mistral, ...
+        for index, block in enumerate(base.layers):
+            branches[f"attention.{index}"] = block.self_attn.o_proj
+            branches[f"mlp.{index}"] = block.mlp.down_proj
+    else:
+        raise InputError(
+            f"model: {type(model).__name__} is neither of the GPT-2 nor of the Llama family; "
+            "add its blocks to residual_branches in latentbench/policy.py"
+        )
+    return branches
+
+
+@contextmanager
+def branch_gains(model: Any, gains: Gains) -> Iterator[None]:
+    """Multiply residual-branch outputs by `gains` during one forward; nothing stays behind."""
+    branches = residual_branches(model) if any(site != "embedding" for site in gains) else {}
+    handles = [
+        module.register_forward_hook(_multiply_by(gains[site]))
+        for site, module in branches.items()
+        if site in gains
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _multiply_by(gain: torch.Tensor) -> Any:
+    def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * gain.to(output.dtype)
+
+    return hook
+
+
+def _new_cache(model: Any) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config)
+
+
+def _fork(cache: Any) -> Any:
+    """A cache that can grow without changing the one it came from; tensors are shared, not copied
+    (updates concatenate into new tensors, so the old ones stay as they are, and keep their graph)."""
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    return fork
+
+
+def _inverse_cdf(law: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The token at which each row's cumulated probability passes its uniform number [row]."""
+    cdf = law.double().exp().cumsum(dim=-1)
+    point = uniforms.to(cdf)[:, None] * cdf[:, -1:]
+    tokens = torch.searchsorted(cdf, point, right=True)[:, 0].clamp(max=law.shape[-1] - 1)
+    possible = law.gather(1, tokens[:, None])[:, 0] > float("-inf")
+    return torch.where(possible, tokens, law.argmax(dim=-1))
+
+
+def _scatter(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(where.shape, dtype=values.dtype, device=values.device).masked_scatter(
+        where, values
+    )
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def thoughts_dispersion(thoughts: torch.Tensor, group_size: int) -> float:
+    """Mean standard deviation between a group's rollouts of the last thought's features, relative to
+    that thought's root mean square. Exactly 0 when the latent phase is deterministic."""
+    if thoughts.shape[1] == 0 or group_size < 2:
+        return 0.0
+    last = thoughts[:, -1].detach().float()
+    grouped = last.reshape(-1, group_size, last.shape[-1])
+    spread = grouped.var(dim=1, unbiased=True).mean().sqrt()
+    return float(spread / last.square().mean().sqrt().clamp(min=1e-12))
+
+
+def check_fits(length: int, latents: int, budget: int, positions: int, what: str) -> None:
+    """Refuse a prompt that would run past the model's positions.
+
+    Raises InputError naming the prompt, its length and the ways out.
+    """
+    needed = length + latents + 1 + budget
+    if needed > positions:
+        raise InputError(
+            f"{what}: {length} tokens + {latents} latents + 1 + {budget} answer tokens = {needed} "
+            f"positions, but the model has {positions}; use a model with more positions, fewer "
+            "latents, a smaller budget, or leave the item out"
+        )

@@ -1,0 +1,120 @@
+"""Rolling out groups: prefill -> think -> decode -> reward, in chunks of whole groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.nn.functional import pad
+
+from latentbench.keys import Purpose, rollout_keys, uniforms
+from latentbench.layout import Layout
+from latentbench.policy import Decoding, Policy, thoughts_dispersion
+from latentbench.records import (
+    Answers,
+    NoiseRecord,
+    Prompt,
+    Rollouts,
+    Text,
+    collate_prompts,
+)
+
+
+@torch.no_grad()
+def roll_out(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    layout: Layout,
+    reward: object,
+    decoding: Decoding,
+    group_size: int,
+    seed: int,
+    step: int,
+    max_rows: int,
+) -> Rollouts:
+    """`group_size` rollouts of each prompt, graded; at most `max_rows` rows in one forward.
+
+    Draws depend on (seed, step, prompt uid, rollout index) alone, so chunking changes none.
+    """
+    parts = [
+        _roll_out_chunk(policy, chunk, layout, reward, decoding, group_size, seed, step)
+        for chunk in chunks(prompts, max(max_rows // group_size, 1))
+    ]
+    return parts[0] if len(parts) == 1 else _join(parts, layout.markers.eos)
+
+
+def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Consecutive pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _roll_out_chunk(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    layout: Layout,
+    reward: object,
+    decoding: Decoding,
+    group_size: int,
+    seed: int,
+    step: int,
+) -> Rollouts:
+    device = policy.device
+    batch = collate_prompts(prompts, layout.markers.pad, device)
+    noise_keys = rollout_keys(seed, Purpose.NOISE, step, batch.uids, group_size)
+    record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(device)
+    draws = None
+    if decoding.temperature > 0:
+        answer_keys = rollout_keys(seed, Purpose.ANSWER, step, batch.uids, group_size)
+        draws = torch.from_numpy(uniforms(answer_keys, decoding.budget))
+        draws = draws.to(device) if device.type != "mps" else draws.float().to(device)
+    state, thoughts = policy.latent_phase(batch, record, group_size)
+    cue = batch.cue.repeat_interleave(group_size)
+    answers = policy.decode(state, cue, record, decoding, draws)
+    texts = tuple(answer_texts(answers.text, layout))
+    golds = [prompt.gold for prompt in prompts for _ in range(group_size)]
+    rewards = [reward(text, gold) for text, gold in zip(texts, golds, strict=True)]  # type: ignore[operator]
+    return Rollouts(
+        prompts=tuple(prompts),
+        group_size=group_size,
+        noise=record,
+        answers=answers,
+        texts=texts,
+        rewards=torch.tensor(rewards, dtype=torch.float32).reshape(len(prompts), group_size),
+        dispersion=thoughts_dispersion(thoughts, group_size),
+    )
+
+
+def answer_texts(text: Text, layout: Layout) -> list[str]:
+    """Each row as a grader reads it."""
+    ids, lengths = text.ids.tolist(), text.mask.sum(dim=1).tolist()
+    return [layout.decode(row[:length]) for row, length in zip(ids, lengths, strict=True)]
+
+
+def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
+    width = max(part.answers.text.ids.shape[1] for part in parts)
+
+    def widen(tensors: list[torch.Tensor], value: float = 0) -> torch.Tensor:
+        return torch.cat([pad(t, (0, width - t.shape[1]), value=value) for t in tensors])
+
+    answers = [part.answers for part in parts]
+    sites = parts[0].noise.tensors
+    weights = [len(part.prompts) for part in parts]
+    return Rollouts(
+        prompts=tuple(prompt for part in parts for prompt in part.prompts),
+        group_size=parts[0].group_size,
+        noise=NoiseRecord(
+            {site: torch.cat([part.noise.tensors[site] for part in parts]) for site in sites}
+        ),
+        answers=Answers(
+            Text(
+                widen([a.text.ids for a in answers], filler), widen([a.text.mask for a in answers])
+            ),
+            widen([a.log_probs for a in answers]),
+            torch.cat([a.truncated for a in answers]),
+        ),
+        texts=tuple(text for part in parts for text in part.texts),
+        rewards=torch.cat([part.rewards for part in parts]),
+        dispersion=sum(p.dispersion * w for p, w in zip(parts, weights, strict=True))
+        / sum(weights),
+    )

@@ -1,0 +1,48 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file beside its place, flush it to disk, then move it there in one step.
+
+    The temporary file lies in the same folder, hence on the same file system: a kill at any moment
+    leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, sorted and indented."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=True) + "\n"
+    write_atomically(path, lambda stream: _write(stream, text.encode()))
+
+
+def sweep_partial_files(folder: Path) -> None:
+    """Remove what a killed write left behind."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _write(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)

@@ -1,0 +1,80 @@
+"""One call of Lightning's Trainer, the same for both stages."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.loggers import Logger
+
+from latentbench.modules.data import TrainingData
+from latentbench.runtime.checkpoints import AtomicCheckpointIO, Checkpoints
+from latentbench.runtime.metrics_csv import MetricsCsv
+from latentbench.runtime.progress import TrainingProgress
+from latentbench.runtime.run_directory import METRICS
+from latentbench.schema import TrainerConfig
+
+
+def fit(
+    module: Any,
+    data: TrainingData,
+    config: TrainerConfig,
+    directory: Path,
+    title: str,
+    loggers: Sequence[Logger],
+) -> None:
+    """Train `module` for `data.updates` updates, from its last checkpoint where there is one.
+
+    metrics.csv and checkpoints/ go to `directory`. Raises Preempted on SIGTERM, checkpoint written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint_every)
+    resume = checkpoints.resume_from()
+    curves = MetricsCsv(directory / METRICS)
+    curves.rewind(_update_of(resume))
+    _quieten_lightning()
+    trainer = lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,  # type: ignore[arg-type]
+        deterministic="warn" if config.deterministic else False,
+        detect_anomaly=config.detect_anomaly,
+        profiler=_profiler(config.profiler, directory),
+        max_epochs=1,
+        logger=[curves, *loggers],
+        callbacks=[checkpoints, TrainingProgress(title, data.updates, config.progress)],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=directory,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    if module.update < data.updates:
+        raise KeyboardInterrupt  # Lightning turns Ctrl-C into an early, orderly end of fit
+
+
+def _update_of(checkpoint: str | None) -> int:
+    if checkpoint is None:
+        return 0
+    return AtomicCheckpointIO().load_checkpoint(checkpoint)["latentbench"]["update"]
+
+
+def _profiler(kind: str | None, directory: Path) -> Any:
+    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+
+    if kind is None:
+        return None
+    profilers = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    return profilers[kind](dirpath=directory, filename="profile")
+
+
+def _quieten_lightning() -> None:
+    """Lightning's hints are about automatic optimisation and data loading; neither is used here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

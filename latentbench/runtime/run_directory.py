@@ -1,0 +1,142 @@
+"""The run directory: the contract between training and analysis."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from latentbench.errors import InputError
+from latentbench.runtime.files import write_atomically, write_json
+
+SCHEMA = 1
+RESULT = "result.json"
+ITEMS = "items.parquet"
+METRICS = "metrics.csv"
+LOG = "run.log"
+LOCK = ".lock"
+
+
+@dataclass
+class RunDirectory:
+    """One run's directory; `result` is what result.json says at any moment."""
+
+    path: Path
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[RunDirectory]:
+        """Hold the directory for one run.
+
+        It may be new, or hold an earlier attempt at the same run, which is then carried on. Raises
+        InputError where it holds another run, or files that no run wrote, or is in use right now.
+        """
+        self._refuse_strangers(run_id)
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"hydra.run.dir={self.path}: another process is writing this run; wait for it, or "
+                "choose another directory"
+            ) from None
+        try:
+            yield self
+        finally:
+            lock.release()
+
+    def _refuse_strangers(self, run_id: str) -> None:
+        if self.path.is_file():
+            raise InputError(f"hydra.run.dir={self.path}: is a file; choose a directory")
+        known = self.path / RESULT
+        if known.is_file():
+            try:
+                other = json.loads(known.read_text())
+            except ValueError:
+                raise InputError(
+                    f"hydra.run.dir={self.path}: its {RESULT} cannot be read; choose another "
+                    "directory, or move that one away"
+                ) from None
+            if other.get("run_id") != run_id:
+                raise InputError(
+                    f"hydra.run.dir={self.path}: already holds another run "
+                    f"({other.get('method')}, seed {other.get('seed')}, run_id "
+                    f"{other.get('run_id')}); choose another directory"
+                )
+            self.result = other
+        elif self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+            raise InputError(
+                f"hydra.run.dir={self.path}: holds files but no {RESULT}; choose a directory that "
+                "is empty or does not exist"
+            )
+
+    def record(self, **fields: Any) -> None:
+        """Update result.json, atomically."""
+        self.result |= {"schema": SCHEMA} | fields
+        write_json(self.path / RESULT, self.result)
+
+    def write_hydra(self, composed: DictConfig, hydra: Any, overrides: list[str]) -> None:
+        """`.hydra/` as Hydra itself writes it, once the directory is known to be ours."""
+        folder = self.path / ".hydra"
+        folder.mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed))
+        (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(overrides))
+        if hydra is not None:
+            (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(hydra))
+
+    def write_items(self, items: pd.DataFrame) -> None:
+        write_atomically(self.path / ITEMS, lambda stream: items.to_parquet(stream, index=False))
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Log to the console (already set up) and to a file of this run."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A typed configuration as plain values, fit for JSON and for W&B."""
+    container = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+# What may differ between two attempts at one run: where files lie, what is logged, which device.
+UNHASHED: Mapping[str, tuple[str, ...]] = {
+    "init": ("path", "root", "revision"),
+    "model": ("path", "tokenizer"),
+    "data": ("root",),
+    "trainer": ("accelerator", "devices", "profiler", "progress", "checkpoint_every"),
+    "logger": (),
+}
+
+
+def hashable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a plain configuration that says what a run computes."""
+    kept: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "logger":
+            continue
+        hidden = UNHASHED.get(key, ())
+        kept[key] = (
+            {k: v for k, v in value.items() if k not in hidden}
+            if isinstance(value, dict)
+            else value
+        )
+    return kept

@@ -1,0 +1,462 @@
+"""The typed configuration: its sections, the plug-ins found by file name, and the cross-field rules.
+
+Every plug-in file `latentbench/<kind>/<name>.py` defines one frozen dataclass. It is registered as
+the Hydra schema `<kind>/base_<name>`, which `conf/<kind>/<name>.yaml` lists in its defaults: wrong
+names, types and keys fail while the configuration is composed. There is no registry to edit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+
+from latentbench.errors import InputError
+
+KINDS = (
+    "carrier",
+    "noise",
+    "reward",
+    "advantage",
+    "transform",
+    "policy_loss",
+    "curriculum",
+    "data",
+)
+
+
+@dataclass
+class ModelConfig:
+    """Where a model comes from: `path` (a local Hugging Face directory), else `hub_id`, else from
+    scratch by `architecture` (the keys of the transformers config of its `model_type`)."""
+
+    name: str = MISSING
+    path: str | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+    tokenizer: str | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class InitConfig:
+    """The SFT model from which RL starts: built once under `root`, or taken from `path`."""
+
+    path: str | None = None
+    revision: str | None = None
+    seed: int = 0
+    root: str = "inits"
+
+
+@dataclass
+class LatentConfig:
+    """Latent slots: `per_step` for each written step replaced, for at most `max_stage` steps."""
+
+    per_step: int = MISSING
+    max_stage: int = MISSING
+    pad_to_max: bool = True
+
+
+@dataclass
+class SftConfig:
+    """The supervised stage. `stages` lists the length of each stage, in `unit` updates or epochs.
+
+    `warmup` counts the updates of a linear rise of the learning rate after every optimizer reset.
+    A problem is drawn from another stage with probability `mix`: an `earlier` one (or this one), or
+    `all` that the problem has (the official code's uniform_prob).
+    """
+
+    lr: float = MISSING
+    warmup: int = 0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 0.01
+    batch_size: int = MISSING
+    micro_batch: int = 1024
+    unit: str = "updates"
+    stages: list[int] = MISSING
+    mix: float = 0.0
+    mix_over: str = "earlier"
+    reset_optimizer: str = "stage"
+    grad_clip: float | None = None
+    dropout: float = 0.0
+
+
+@dataclass
+class RlConfig:
+    """Group-relative RL: `prompts` groups of `group_size` rollouts per update."""
+
+    updates: int = MISSING
+    prompts: int = MISSING
+    group_size: int = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+    grad_clip: float | None = 1.0
+    inner_updates: int = 1
+    keep: str = "all"
+    over_provision: int = 1
+    kl: float = 0.0
+    micro_batch: int = 1024
+    validate_every: int = 0
+    validation_items: int = 500
+    select: str = "last"
+
+
+@dataclass
+class AnswerConfig:
+    """How answers are written during RL: `temperature` 0 is greedy; at most `budget` tokens."""
+
+    temperature: float = 1.0
+    budget: int = 64
+
+
+@dataclass
+class BenchmarkConfig:
+    """One benchmark: the held-out part of a data set, or its first `limit` items."""
+
+    limit: int | None = None
+
+
+@dataclass
+class ProtocolConfig:
+    """How every benchmark is run, the same for every method that shares a table.
+
+    pass@1 is greedy without noise. The `samples` draws behind pass@k and maj@k explore by `answer`
+    (tokens at `temperature`, no noise), `latent` (the method's noise, greedy tokens) or `both`.
+    """
+
+    split: str = "test"
+    samples: int = 16
+    ks: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    temperature: float = 1.0
+    explore: str = "answer"
+    seed: int = 0
+    batch_rows: int = 4096
+
+
+@dataclass
+class LimitConfig:
+    """Caps for a quick look, null for none: items, SFT updates per stage, RL updates."""
+
+    train_items: int | None = None
+    eval_items: int | None = None
+    sft_updates_per_stage: int | None = None
+    rl_updates: int | None = None
+    samples: int | None = None
+
+
+@dataclass
+class TrainerConfig:
+    """What is handed to `lightning.Trainer`."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    deterministic: bool = True
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    checkpoint_every: int = 100
+    progress: str = "auto"
+
+
+@dataclass
+class WandbConfig:
+    """W&B, on top of the CSV file that every run writes."""
+
+    project: str = "latentbench"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    mode: str = "online"
+
+
+@dataclass
+class TensorboardConfig:
+    """TensorBoard event files in the run directory, on top of the CSV file."""
+
+    flush_seconds: int = 30
+
+
+@dataclass
+class Config:
+    """The whole experiment."""
+
+    method: str = MISSING
+    algorithm: str = MISSING
+    seed: int = 0
+    data: Any = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    curriculum: Any = MISSING
+    latent: LatentConfig = field(default_factory=LatentConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    carrier: Any = MISSING
+    noise: Any = MISSING
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
+    reward: Any = MISSING
+    advantage: Any = MISSING
+    transform: dict[str, Any] = field(default_factory=dict)
+    policy_loss: Any = MISSING
+    rl: RlConfig = field(default_factory=RlConfig)
+    eval: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    limit: LimitConfig = field(default_factory=LimitConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+# -- plug-ins by file name ----------------------------------------------------------------------
+
+
+def plugin_names(kind: str) -> list[str]:
+    """The plug-ins of a kind, by file name; files that start with an underscore are their parts."""
+    package = importlib.import_module(f"latentbench.{kind}")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def plugin(kind: str, name: str) -> type | None:
+    """The frozen dataclass that a plug-in file defines; None where it defines none (a helper)."""
+    module = importlib.import_module(f"latentbench.{kind}.{name}")
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and dataclasses.is_dataclass(value)
+        and value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    ]
+    if len(own) > 1:
+        raise InputError(
+            f"latentbench/{kind}/{name}.py defines {len(own)} frozen dataclasses; a plug-in is one"
+        )
+    return own[0] if own else None
+
+
+def register() -> None:
+    """Tell Hydra every schema: the root, the sections that are groups, and all plug-ins."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Config)
+    for group, schema in (
+        ("model/base_model", ModelConfig),
+        ("answer/base_answer", AnswerConfig),
+        ("eval/base_benchmark", BenchmarkConfig),
+        ("logger/base_wandb", WandbConfig),
+        ("logger/base_tensorboard", TensorboardConfig),
+    ):
+        folder, name = group.split("/")
+        store.store(group=folder, name=name, node=schema)
+    for kind in KINDS:
+        for name in plugin_names(kind):
+            schema = plugin(kind, name)
+            if schema is not None:
+                store.store(group=kind, name=f"base_{name}", node=_writable(schema))
+
+
+def _writable(schema: type) -> DictConfig:
+    """OmegaConf makes a frozen dataclass read-only; Hydra has yet to merge YAML into it."""
+    node = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig):
+            OmegaConf.set_readonly(child, None)
+    return node
+
+
+# -- from a composed configuration to typed objects ---------------------------------------------
+
+
+def typed(composed: DictConfig) -> Config:
+    """The composed configuration as typed objects, checked.
+
+    Raises InputError for what Hydra lets through: keys that nothing reads, `_target_`, the word
+    None for a missing value, values outside their range, and fields that contradict each other.
+    """
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        raise InputError(
+            f"{missing[0]} has no value; set it on the command line or choose a recipe with it"
+        )
+    for path, value in _leaves(composed, Config, ""):
+        if isinstance(value, str) and value in ("None", "none", "NULL") and path != "noise":
+            raise InputError(f"{path}={value}: that is a word; write null for no value")
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    apply_limits(config)
+    check(config)
+    return config
+
+
+def _leaves(node: Any, schema: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every leaf with its path, refusing keys that the schema does not have."""
+    if isinstance(node, ListConfig):
+        for index, child in enumerate(node):
+            yield from _leaves(child, None, f"{path}[{index}]")
+    elif isinstance(node, DictConfig):
+        known = OmegaConf.get_type(node)
+        names = (
+            {f.name for f in dataclasses.fields(known)} if dataclasses.is_dataclass(known) else None
+        )
+        if names is None and path in KINDS and path != "transform":
+            raise InputError(f"{path}: choose one with {path}=<name>; --help lists the names")
+        for key in node:
+            child = f"{path}.{key}" if path else str(key)
+            if key == "_target_":
+                raise InputError(f"{child}: class paths are not read; choose a plug-in by its name")
+            if names is not None and key not in names:
+                raise InputError(f"{child}: nothing reads this key; {_legal(path, names)}")
+            if path in ("transform", "eval", "logger") and not dataclasses.is_dataclass(
+                OmegaConf.get_type(node, key)
+            ):
+                raise InputError(f"{child}: choose with {path}=[...]; --help lists the names")
+            yield from _leaves(node[key], None, child)
+    else:
+        yield path, node
+
+
+def _legal(path: str, names: set[str]) -> str:
+    where = path or "the top level"
+    return f"{where} has {', '.join(sorted(names)) if names else 'no options'}"
+
+
+def apply_limits(config: Config) -> None:
+    """Shorten the experiment by `limit`; the shortened values are what the run records."""
+    limit = config.limit
+    if limit.sft_updates_per_stage is not None:
+        config.sft.unit = "updates"
+        config.sft.stages = [limit.sft_updates_per_stage for _ in config.sft.stages]
+    if limit.rl_updates is not None:
+        config.rl.updates = min(config.rl.updates, limit.rl_updates)
+    if limit.samples is not None:
+        config.protocol.samples = min(config.protocol.samples, limit.samples)
+        config.protocol.ks = [k for k in config.protocol.ks if k <= config.protocol.samples]
+    if limit.eval_items is not None:
+        config.rl.validation_items = min(config.rl.validation_items, limit.eval_items)
+
+
+def check(config: Config) -> None:
+    """The rules between fields. Each message names the key, the value and the way out."""
+    for rule in (_check_numbers, _check_choices, _check_protocol, _check_rl, _check_stages):
+        rule(config)
+
+
+def _check_numbers(config: Config) -> None:
+    at_least = {
+        "seed": (config.seed, 0),
+        "init.seed": (config.init.seed, 0),
+        "latent.per_step": (config.latent.per_step, 1),
+        "latent.max_stage": (config.latent.max_stage, 1),
+        "sft.batch_size": (config.sft.batch_size, 1),
+        "sft.micro_batch": (config.sft.micro_batch, 1),
+        "rl.updates": (config.rl.updates, 1),
+        "rl.prompts": (config.rl.prompts, 1),
+        "rl.inner_updates": (config.rl.inner_updates, 1),
+        "rl.over_provision": (config.rl.over_provision, 1),
+        "rl.micro_batch": (config.rl.micro_batch, 1),
+        "rl.validate_every": (config.rl.validate_every, 0),
+        "rl.validation_items": (config.rl.validation_items, 1),
+        "rl.kl": (config.rl.kl, 0),
+        "answer.budget": (config.answer.budget, 1),
+        "answer.temperature": (config.answer.temperature, 0),
+        "protocol.samples": (config.protocol.samples, 1),
+        "protocol.temperature": (config.protocol.temperature, 0),
+        "protocol.batch_rows": (config.protocol.batch_rows, 1),
+        "trainer.checkpoint_every": (config.trainer.checkpoint_every, 1),
+    }
+    for key, (value, least) in at_least.items():
+        if not value >= least:
+            raise InputError(f"{key}={value}: must be at least {least}")
+    for key, value in (("sft.lr", config.sft.lr), ("rl.lr", config.rl.lr)):
+        if not 0 < value < float("inf"):
+            raise InputError(f"{key}={value}: a learning rate is above 0, for example 1e-4")
+    for key, value in (("sft.mix", config.sft.mix), ("sft.dropout", config.sft.dropout)):
+        if not 0 <= value < 1:
+            raise InputError(f"{key}={value}: must lie in [0, 1)")
+
+
+def _check_choices(config: Config) -> None:
+    choices = {
+        "algorithm": (config.algorithm, ("sft", "grpo")),
+        "sft.unit": (config.sft.unit, ("updates", "epochs")),
+        "sft.mix_over": (config.sft.mix_over, ("earlier", "all")),
+        "sft.reset_optimizer": (config.sft.reset_optimizer, ("never", "stage", "epoch")),
+        "rl.keep": (config.rl.keep, ("all", "mixed")),
+        "protocol.split": (config.protocol.split, ("train", "validation", "test")),
+        "protocol.explore": (config.protocol.explore, ("answer", "latent", "both")),
+        "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "none")),
+    }
+    for key, (value, legal) in choices.items():
+        if value not in legal:
+            raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+    if config.rl.select == "test":
+        raise InputError(
+            "rl.select=test: a checkpoint is never chosen on test items; use validation or last"
+        )
+    if config.rl.select not in ("last", "validation"):
+        raise InputError(f"rl.select={config.rl.select}: choose last or validation")
+    if config.rl.select == "validation" and config.rl.validate_every == 0:
+        raise InputError("rl.select=validation needs rl.validate_every above 0, for example 50")
+
+
+def _check_protocol(config: Config) -> None:
+    protocol = config.protocol
+    for k in protocol.ks:
+        if not 1 <= k <= protocol.samples:
+            raise InputError(
+                f"protocol.ks={protocol.ks}: pass@{k} needs between 1 and protocol.samples="
+                f"{protocol.samples} samples; raise protocol.samples or drop k={k}"
+            )
+    if protocol.explore != "latent" and protocol.temperature == 0:
+        raise InputError(
+            "protocol.temperature=0 with protocol.explore=" + protocol.explore + ": every sample "
+            "would be the greedy answer; use a temperature above 0 or explore=latent"
+        )
+    if not config.eval:
+        raise InputError("eval=[]: a run without a benchmark has no result; e.g. eval=[arithmetic]")
+
+
+def _check_rl(config: Config) -> None:
+    rl = config.rl
+    if config.algorithm == "grpo" and rl.group_size < 2:
+        raise InputError(
+            f"rl.group_size={rl.group_size}: a group-relative advantage compares rollouts of one "
+            "prompt, so it needs at least 2"
+        )
+    if rl.over_provision > 1 and rl.keep != "mixed":
+        raise InputError(
+            f"rl.over_provision={rl.over_provision} with rl.keep={rl.keep}: spare groups are only "
+            "of use with rl.keep=mixed"
+        )
+    if config.trainer.devices != 1:
+        raise InputError(
+            f"trainer.devices={config.trainer.devices}: a run uses one device; run seeds side by "
+            "side with -m seed=0,1,2 (one process per GPU)"
+        )
+
+
+def _check_stages(config: Config) -> None:
+    if not config.sft.stages or min(config.sft.stages) < 0 or max(config.sft.stages) == 0:
+        raise InputError(
+            f"sft.stages={config.sft.stages}: one length per stage, none negative, not all 0"
+        )
+    slots = slots_of(config)
+    needed = config.curriculum.last_stage(slots) + 1
+    if len(config.sft.stages) < needed and config.init.path is None:
+        raise InputError(
+            f"sft.stages={config.sft.stages}: {len(config.sft.stages)} stages, but latent.max_stage="
+            f"{slots.max_stage} needs {needed} (stage 0 writes all steps out)"
+        )
+
+
+def slots_of(config: Config) -> Any:
+    """The latent slots of an experiment as the curricula read them."""
+    from latentbench.records import Slots
+
+    latent = config.latent
+    return Slots(latent.per_step, latent.max_stage, latent.pad_to_max)
