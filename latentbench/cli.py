@@ -5,22 +5,25 @@ Composition imports neither lightning nor transformers; those wait until a run s
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from latentbench import schema
 from latentbench.errors import InputError
+from latentbench.runtime.deferred import defer, settle
 
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 FLAGS_WITH_VALUE = {
@@ -28,23 +31,57 @@ FLAGS_WITH_VALUE = {
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     "--experimental-rerun",
 }
+# These print something and end; nothing is run.
+SHOWING = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 BAD_INPUT = 2
-PREEMPTED = 143
+# What a W&B agent hands back of a resumed run: the logged config under its own key, and W&B's notes.
+HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 
 
 def main() -> None:
     """`python run.py ...`: exit code 0 only when the run is completed."""
-    _defer("torch")
-    sys.argv[1:] = flags_first(sys.argv[1:])
-    traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
+    defer("torch")  # `--help`, `--cfg` and completion never use it
+    sys.argv[1:] = flags_first(without_handed_back(sys.argv[1:]))
+    if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
+    Footprint.run_started = False
     schema.register()
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
     try:
         _hydra_main()()
+    except InputError as error:
+        stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        if traceback_wanted:
+        # A job of a sweep has the variable from its parent, which set it above.
+        if before is not None and "LATENTBENCH_SLOT" not in os.environ:
             raise
         stop(composition_error(error))
+    except ValueError as error:
+        if Footprint.run_started:
+            raise
+        stop(f"{error}; given: {' '.join(sys.argv[1:])}")  # Hydra on noise=0.3, without its key
+    finally:
+        _set_or_remove("HYDRA_FULL_ERROR", before)
+
+
+def _set_or_remove(variable: str, value: str | None) -> None:
+    os.environ.pop(variable, None)
+    if value is not None:
+        os.environ[variable] = value
+
+
+def without_handed_back(arguments: list[str]) -> list[str]:
+    """The arguments without what a W&B agent adds when it resumes a run (wandb#9143).
+
+    It passes the run's logged config as arguments: `latentbench={...}`, a dictionary that is no
+    override. The swept keys stand beside it and say all that has to be said.
+    """
+    kept = [argument for argument in arguments if not HANDED_BACK.match(argument)]
+    for argument in arguments:
+        if argument not in kept:
+            print(f"left out, W&B's own: {argument.partition('=')[0]}=...", file=sys.stderr)
+    return kept
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -62,19 +99,6 @@ def flags_first(arguments: list[str]) -> list[str]:
     return flags + overrides
 
 
-def _defer(name: str) -> None:
-    """Import a module when it is first used: `--help`, `--cfg` and completion never use torch."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.loader is not None, f"{name} is not installed"
-    loader = importlib.util.LazyLoader(spec.loader)
-    spec.loader = loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    loader.exec_module(module)
-
-
 def stop(message: str) -> NoReturn:
     """Say it in one line and end with the exit code of bad input."""
     print(f"error: {message}", file=sys.stderr)
@@ -85,33 +109,74 @@ def _hydra_main() -> Callable[[], Any]:
     return hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)
 
 
+class Footprint(Callback):
+    """Notes which folders Hydra is about to make: bad input leaves none of them behind.
+
+    Hydra makes the run directory before this program is asked anything.
+    """
+
+    missing: ClassVar[list[Path]] = []  # of the class: Hydra makes the instance and keeps it
+    run_started: ClassVar[bool] = False
+
+    def on_run_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        """Called once the configuration is composed, before the run directory is made."""
+        Footprint.run_started = True
+        path = Path(str(config.hydra.run.dir)).absolute()
+        Footprint.missing = [p for p in (path, *path.parents) if not p.exists()]
+        found = next(p for p in (path, *path.parents) if p.exists())
+        if not found.is_dir():
+            stop(f"hydra.run.dir={path}: {found} is a file; choose a directory")
+        if not os.access(found, os.W_OK | os.X_OK):
+            stop(f"hydra.run.dir={path}: {found} is not writable; choose another directory")
+
+    @staticmethod
+    def remove() -> None:
+        """Remove the folders that were made, as far as nothing stands in them."""
+        for path in Footprint.missing:
+            if not path.is_dir() or any(path.iterdir()):
+                return
+            path.rmdir()
+
+
 def job(composed: DictConfig) -> float | None:
     """One run: checked, claimed, carried out. Returns the first benchmark's pass@1 for sweepers."""
     _log_to_console()
     hydra_config = HydraConfig.get()
+    try:
+        choices = _choices(hydra_config)
+        return _carry_out(schema.typed(composed), composed, hydra_config, choices)
+    except InputError as error:
+        Footprint.remove()
+        stop(str(error))
+
+
+def _choices(hydra_config: Any) -> dict[str, str]:
+    """Which option each group of the configuration has."""
     choices = {
         str(group): str(choice)
         for group, choice in hydra_config.runtime.choices.items()
         if "/" not in str(group) and "@" not in str(group)
     }
-    try:
-        return _carry_out(schema.typed(composed), composed, hydra_config, choices)
-    except InputError as error:
-        _remove_if_empty(Path(hydra_config.runtime.output_dir))
-        stop(str(error))
+    for group, choice in choices.items():
+        if choice.startswith("base_"):
+            raise InputError(f"{group}={choice}: that is a schema; choose one that --help lists")
+    return choices
 
 
 def _carry_out(
     config: schema.Config, composed: DictConfig, hydra_config: Any, choices: dict[str, str]
 ) -> float | None:
+    settle("torch")
     from latentbench.experiment import run, run_identity
-    from latentbench.runtime.checkpoints import Preempted
+    from latentbench.runtime.quiet import quieten_libraries
     from latentbench.runtime.run_directory import LOG, RunDirectory, logging_to
+    from latentbench.runtime.signals import Preempted, handling, stop_now
 
+    quieten_libraries()
     identity = run_identity(config, choices)
     directory = RunDirectory(Path(hydra_config.runtime.output_dir))
     try:
-        with directory.claim(identity):
+        with handling(stop_now), directory.claim(identity):
             if directory.result.get("status") == "completed":
                 _show_again(directory)
                 return directory.result.get("objective")
@@ -119,24 +184,32 @@ def _carry_out(
                 composed, _plain_hydra(hydra_config), list(hydra_config.overrides.task)
             )
             with logging_to(directory.path / LOG):
-                return run(config, choices, directory, identity).get("objective")
+                result = run(config, choices, directory, identity)
+            print(f"run directory: {_short(directory.path)}")
+            return result.get("objective")
     except Preempted as error:
-        print(f"preempted: {error}", file=sys.stderr)
-        raise SystemExit(PREEMPTED) from None
-    finally:
-        _remove_if_empty(directory.path)
+        way_on = "the same command carries on (name the directory with hydra.run.dir=...)"
+        print(f"preempted: {error}; {way_on}: {_short(directory.path)}", file=sys.stderr)
+        raise SystemExit(128 + error.signum) from None
+
+
+def _short(path: Path) -> Path:
+    """The path as a person in this directory would write it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _show_again(directory: Any) -> None:
     from analysis.run_table import render
 
-    print(f"already completed: {directory.path}")
     render(directory.path, None)
+    print(f"already completed, nothing was trained: {_short(directory.path)}")
 
 
 def composition_error(error: Exception) -> str:
     """What Hydra or OmegaConf found wrong, in one line: key, value, legal choices."""
-    parts: list[str] = []
+    override = getattr(error, "override", None)  # what the parser could not read
+    parts: list[str] = [f"{override}:"] if override else []
     current: BaseException | None = error
     while current is not None:
         for line in str(current).splitlines():
@@ -148,7 +221,16 @@ def composition_error(error: Exception) -> str:
             if text and text not in parts:
                 parts.append(text)
         current = current.__cause__
-    return _joined(parts)
+    return _joined(parts) + _options_of(parts)
+
+
+def _options_of(parts: list[str]) -> str:
+    """The legal options where Hydra leaves them out, as it does for lists such as eval=[...]."""
+    found = re.search(r"Could not load '(\w+)/", " ".join(parts))
+    if found is None:
+        return ""
+    options = sorted(path.stem for path in Path(CONF, found[1]).glob("*.yaml"))
+    return f"; available options in '{found[1]}': {', '.join(options)}"
 
 
 def _joined(parts: list[str]) -> str:
@@ -171,19 +253,9 @@ def _plain_hydra(hydra_config: Any) -> Any:
     return OmegaConf.create({"hydra": OmegaConf.to_container(hydra_config, resolve=False)})
 
 
-def _remove_if_empty(path: Path) -> None:
-    """Hydra makes the directory before anything is checked; bad input leaves none behind."""
-    if path.is_dir():
-        (path / ".lock").unlink(missing_ok=True)
-        if not any(path.iterdir()):
-            path.rmdir()
-
-
 def _log_to_console() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for chatty in ("httpx", "urllib3", "filelock", "fsspec", "transformers", "datasets"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,17 +30,17 @@ from latentbench.init_stage import (
     policy_of,
 )
 from latentbench.layout import Layout
-from latentbench.models import Backbone, save
+from latentbench.models import Backbone, outline, save
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.policy import Policy, check_fits
 from latentbench.records import Item, Splits
-from latentbench.runtime.checkpoints import Preempted
 from latentbench.runtime.fitting import fit
-from latentbench.runtime.loggers import build_loggers, close_loggers
+from latentbench.runtime.loggers import build_loggers, check_loggers, close_loggers
 from latentbench.runtime.progress import bar
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import RunDirectory, hashable, plain
+from latentbench.runtime.signals import Preempted
 from latentbench.schema import Config
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,8 @@ def run(
     try:
         _story(config, choices, directory, clock)
     except BaseException as error:
-        status = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
+        stopped = isinstance(error, Preempted | KeyboardInterrupt)
+        status = "preempted" if stopped else "failed"
         reason = f"{type(error).__name__}: {error}"
         directory.record(status=status, error=reason, timing=clock.seconds)
         raise
@@ -125,6 +128,7 @@ def run(
 def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
+    _check_surroundings(config)
     with clock.phase("data"):
         data = limited(config.data.load(), config)
         log.info(
@@ -134,12 +138,13 @@ def _story(
             len(data.validation),
             len(data.test),
         )
+        outlined = outline(config.model, config.init.path, config.init.revision)
+        layout = layout_of(config, outlined)
+        benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
+        _check_lengths(config, data, benchmarks, layout, outlined.positions)
     with clock.phase("init"):
         init = ensure(config, choices, data)
     backbone = _placed(init.backbone, config.trainer.accelerator)
-    layout = layout_of(config, backbone)
-    benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
-    _check_lengths(config, data, benchmarks, layout, backbone)
     directory.record(
         protocol_id=protocol_identity(config, choices, benchmarks),
         init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
@@ -234,10 +239,12 @@ def _reinforce(
         config.seed,
     )
     loggers = build_loggers(config, directory)
+    ended_well = False
     try:
         fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
+        ended_well = True
     finally:
-        close_loggers(loggers)
+        close_loggers(loggers, ended_well)
     if module.silent_updates:
         log.warning(
             "%d of %d updates had no group with two different rewards: their gradient is exactly 0",
@@ -284,21 +291,34 @@ def _check_lengths(
     data: Splits,
     benchmarks: list[Benchmark],
     layout: Layout,
-    backbone: Backbone,
+    positions: int,
 ) -> None:
     """Refuse items that would run past the model's positions, before anything is trained."""
     latents, budget = latents_at_test(config), config.answer.budget
     for benchmark in benchmarks:
         for prompt in benchmark.prompts:
-            check_fits(
-                len(prompt.ids), latents, budget, backbone.positions, f"eval={benchmark.name}"
-            )
-    if config.algorithm == "sft":
-        return
+            check_fits(len(prompt.ids), latents, budget, positions, f"eval={benchmark.name}")
     for item in data.train:
-        length = len(layout.prompt(item).ids)
         what = f"data={config.data.name}: training question {_short(item)}"
-        check_fits(length, latents, budget, backbone.positions, what)
+        length = len(layout.prompt(item).ids)
+        written = 0 if config.init.path else len(layout.text(item, item.steps))
+        answered = 0 if config.algorithm == "sft" else budget
+        check_fits(length, latents, max(written, answered), positions, what)
+
+
+def _check_surroundings(config: Config) -> None:
+    """Refuse what this machine cannot do: loggers, a device, a place for inits."""
+    check_loggers(config)
+    accelerator = config.trainer.accelerator
+    if accelerator in ("gpu", "cuda", "mps") and _device(accelerator).type == "cpu":
+        raise InputError(
+            f"trainer.accelerator={accelerator}: no such device here; use trainer=cpu or "
+            "trainer.accelerator=auto"
+        )
+    root = Path(config.init.root)
+    found = next(p for p in (root, *root.absolute().parents) if p.exists())
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
 
 
 def _short(item: Item) -> str:

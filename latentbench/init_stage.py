@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 import latentbench
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.models import Backbone, create, load, save, set_dropout, weights_digest
+from latentbench.models import Backbone, Outline, create, load, save, set_dropout, weights_digest
 from latentbench.modules.data import Stages, TrainingData
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
@@ -28,6 +28,7 @@ from latentbench.policy import Policy
 from latentbench.records import Splits
 from latentbench.runtime.files import write_json
 from latentbench.runtime.fitting import fit
+from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import METRICS, plain
 from latentbench.schema import Config, slots_of
@@ -35,7 +36,6 @@ from latentbench.schema import Config, slots_of
 log = logging.getLogger(__name__)
 
 RECORD = "init.json"
-PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,27 @@ def ensure(config: Config, choices: Mapping[str, str], data: Splits) -> Init:
             _build(config, data, shape, directory)
         else:
             log.info("init: reusing %s", directory)
-    record = json.loads((directory / RECORD).read_text())
-    backbone = load(str(directory), None, config.model, config.curriculum.markers)
+    backbone, record = _read(config, directory)
     origin = "reused" if reused else "built"
     return Init(backbone, digest(shape), origin, directory, record)
 
 
-def layout_of(config: Config, backbone: Backbone) -> Layout:
+def _read(config: Config, directory: Path) -> tuple[Backbone, Mapping[str, Any]]:
+    """A finished init of the store; InputError where its files have come to harm."""
+    try:
+        record = json.loads((directory / RECORD).read_text())
+        backbone = load(str(directory), None, config.model, config.curriculum.markers)
+    except (ValueError, InputError) as error:
+        raise InputError(
+            f"init.root={config.init.root}: {directory.name} is damaged; delete that directory and "
+            "it is built again, or choose another init.root"
+        ) from error
+    return backbone, record
+
+
+def layout_of(config: Config, model: Backbone | Outline) -> Layout:
     """The token layout of the configured data set and curriculum."""
-    return Layout(
-        backbone.tokenizer, backbone.markers, config.data.template, config.curriculum.markers
-    )
+    return Layout(model.tokenizer, model.markers, config.data.template, config.curriculum.markers)
 
 
 def latents_at_test(config: Config) -> int:
@@ -149,7 +159,7 @@ def _build(config: Config, data: Splits, shape: dict[str, Any], directory: Path)
             "address": shape,
             "seconds": round(time.perf_counter() - started, 1),
             "updates": stages.total,
-            "final_loss": module.progress["train/loss"],
+            "final_loss": last_value(directory / METRICS, "train/loss"),
             "provenance": provenance(),
         },
     )

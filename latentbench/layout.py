@@ -1,6 +1,6 @@
 """From an item to tokens: the exact token contract of the official Coconut code (dataset.py).
 
-    question_end-terminated question | <|start-latent|> | T slots | <|end-latent|> | steps | answer | eos
+    question | <|start-latent|> | T slots | <|end-latent|> | steps | answer | end of text
 
 The question, each step and the answer are tokenised apart and joined; only the question takes the
 tokenizer's own beginning-of-text token, where it has one.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from latentbench.errors import InputError
@@ -17,6 +18,8 @@ from latentbench.schema import ModelConfig
 from latentbench.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
 
 METADATA = "latentbench.json"
+# What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
+UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,34 @@ class Backbone:
     @property
     def positions(self) -> int:
         return self.model.config.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What can be known of a model without its weights: its tokenizer and its positions."""
+
+    tokenizer: Any
+    markers: Markers
+    positions: int
+
+
+def outline(config: ModelConfig, init_path: str | None, revision: str | None) -> Outline:
+    """Tokenizer and positions of the model that a run will use, before anything is trained."""
+    if init_path is not None:
+        directory = _model_directory(init_path)
+        source: str | None = str(directory) if directory else init_path
+        tokenizer = _trained_tokenizer(init_path, source, revision)
+    else:
+        source = config.path or config.hub_id
+        tokenizer = load_tokenizer(config.tokenizer or source or "character", config.revision)
+        revision = config.revision
+    if source:
+        settings = _pretrained_config(source, revision)
+        where = f"init.path={init_path}" if init_path else f"model.path={config.path}"
+        _check_architecture(settings, config, where if init_path or config.path else "model.hub_id")
+    else:
+        settings = _possible_config(config, tokenizer)
+    return Outline(tokenizer, add_markers(tokenizer), settings.max_position_embeddings)
 
 
 def create(config: ModelConfig, key: Key) -> Backbone:
@@ -65,18 +96,11 @@ def load(path_or_id: str, revision: str | None, expected: ModelConfig, latent: b
     Raises InputError where it cannot be had, lacks the latent markers though the layout needs them,
     or is of another architecture than `model` says.
     """
-    from transformers import AutoTokenizer
-
     directory = _model_directory(path_or_id)
     source = str(directory) if directory else path_or_id
     model = _load_weights(source, None if directory else revision, "init.path", path_or_id)
     _check_architecture(model.config, expected, f"init.path={path_or_id}")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
-    except Exception as error:
-        raise InputError(
-            f"init.path={path_or_id}: no readable tokenizer beside the model"
-        ) from error
+    tokenizer = _trained_tokenizer(path_or_id, source, revision)
     vocabulary = tokenizer.get_vocab()
     if latent and any(marker not in vocabulary for marker in MARKERS):
         raise InputError(
@@ -122,7 +146,7 @@ def set_dropout(model: Any, rate: float) -> None:
             module.attention_dropout = rate
 
 
-def _model_directory(path_or_id: str) -> Path | None:
+def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
     path = Path(path_or_id).expanduser()
     if (path / "model" / "config.json").is_file():
         return path / "model"
@@ -130,7 +154,7 @@ def _model_directory(path_or_id: str) -> Path | None:
         return path
     if path.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
         raise InputError(
-            f"{path_or_id}: no such directory; give a run directory, a Hugging Face directory or a "
+            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging Face directory or a "
             "hub id (owner/name)"
         )
     return None
@@ -138,7 +162,7 @@ def _model_directory(path_or_id: str) -> Path | None:
 
 def _pretrained(config: ModelConfig) -> Any:
     if config.path:
-        directory = _model_directory(config.path)
+        directory = _model_directory(config.path, "model.path")
         if directory is None:
             raise InputError(f"model.path={config.path}: no such directory")
         model = _load_weights(str(directory), None, "model.path", config.path)
@@ -155,7 +179,7 @@ def _load_weights(source: str, revision: str | None, key: str, value: str) -> An
         return AutoModelForCausalLM.from_pretrained(
             source, revision=revision or "main", dtype=torch.float32
         )
-    except Exception as error:  # offline, gated, malformed: each raises a class of its own
+    except UNREADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "
@@ -163,8 +187,38 @@ def _load_weights(source: str, revision: str | None, key: str, value: str) -> An
         ) from error
 
 
+def _trained_tokenizer(path_or_id: str, source: str | None, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision or "main")
+    except UNREADABLE as error:
+        raise InputError(
+            f"init.path={path_or_id}: no readable tokenizer; give a run directory, a Hugging Face "
+            "directory with its tokenizer, or a hub id that can be reached"
+        ) from error
+
+
+def _pretrained_config(source: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source, revision=revision or "main")
+    except UNREADABLE as error:
+        raise InputError(
+            f"model: {source} cannot be read as a model; use a local Hugging Face directory: "
+            "model.path=<directory>"
+        ) from error
+
+
 def _from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_config(_scratch_config(config, tokenizer), dtype=torch.float32)
+
+
+def _scratch_config(config: ModelConfig, tokenizer: Any) -> Any:
+    from transformers import AutoConfig
 
     architecture = dict(config.architecture)
     family = architecture.pop("model_type", None)
@@ -184,10 +238,32 @@ def _from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
             f"model.architecture.{unknown[0]}: {type(defaults).__name__} has no such key"
         )
     eos = tokenizer.eos_token_id
-    scratch = AutoConfig.for_model(
+    return AutoConfig.for_model(
         family, **architecture, vocab_size=len(tokenizer), bos_token_id=eos, eos_token_id=eos
     )
-    return AutoModelForCausalLM.from_config(scratch, dtype=torch.float32)
+
+
+def _possible_config(config: ModelConfig, tokenizer: Any) -> Any:
+    """The configuration of a model from scratch, once such a model has been built without memory.
+
+    Raises InputError for sizes that do not go together.
+    """
+    for name, value in config.architecture.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise InputError(f"model.architecture.{name}={value}: must be at least 1")
+    try:
+        with torch.device("meta"):
+            return _from_scratch(config, tokenizer).config
+    except InputError:
+        raise
+    except Exception as error:
+        # No common base class: wrong types, unknown activations and odd sizes each raise their own.
+        reason = " ".join(str(error).split())[:160]
+        shape = ", ".join(f"{name}={value}" for name, value in config.architecture.items())
+        raise InputError(
+            f"model.architecture: no such model can be built ({type(error).__name__}: {reason}); "
+            f"given {shape}"
+        ) from error
 
 
 def _check_architecture(found: Any, expected: ModelConfig, where: str) -> None:

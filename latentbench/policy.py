@@ -1,8 +1,8 @@
 """A Hugging Face causal LM as a latent policy: prefill, think, decode, replay.
 
 Rollout and replay run the same latent phase with the same noise record; only the text after it is
-sampled in one and teacher-forced in the other. The model's LM head is applied where log-probabilities
-of text are needed and nowhere else.
+sampled in one and teacher-forced in the other. The LM head is applied where log-probabilities of
+text are needed and nowhere else.
 """
 
 from __future__ import annotations
@@ -297,8 +297,10 @@ def _new_cache(model: Any) -> Any:
 
 
 def _fork(cache: Any) -> Any:
-    """A cache that can grow without changing the one it came from; tensors are shared, not copied
-    (updates concatenate into new tensors, so the old ones stay as they are, and keep their graph)."""
+    """A cache that can grow without changing the one it came from.
+
+    Tensors are shared, not copied: updates concatenate into new ones and leave these as they are.
+    """
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
@@ -324,8 +326,8 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def thoughts_dispersion(thoughts: torch.Tensor, group_size: int) -> float:
-    """Mean standard deviation between a group's rollouts of the last thought's features, relative to
-    that thought's root mean square. Exactly 0 when the latent phase is deterministic."""
+    """How far apart a group's last thoughts lie: the deviation between rollouts, relative to the
+    thoughts' root mean square. Exactly 0 when the latent phase is deterministic."""
     if thoughts.shape[1] == 0 or group_size < 2:
         return 0.0
     last = thoughts[:, -1].detach().float()

@@ -1,7 +1,7 @@
 """The records that pass between the five calls of a training step, and the texts behind them.
 
-Shapes are given as [axis, axis]; `row` is one rollout, rows stand in group-major order: the rollouts
-of prompt 0 first. Tensors that do not depend on a rollout have a `prompt` axis instead.
+Shapes are given as [axis, axis]; `row` is one rollout, and rows stand in group-major order: the
+rollouts of prompt 0 first. Tensors that no rollout changes have a `prompt` axis instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 def content_uid(text: str) -> int:
-    """A 63-bit identity of a question by its content: the same on every machine and in every run."""
+    """A 63-bit identity of a question by its content, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
@@ -34,9 +34,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Template:
-    """The token contract of a data set: what stands after a question, a step, and before the answer.
+    """A data set's token contract: what follows a question and a step, what leads the answer in.
 
-    The official Coconut layout for GSM8K is the default: `question\\n`, `step\\n` ..., `### answer`.
+    The default is the official Coconut layout for GSM8K: `question\\n`, `step\\n`, `### answer`.
     """
 
     question_end: str = "\n"
@@ -56,7 +56,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three disjoint parts of a data set and where they came from (files, revisions, digests)."""
+    """The three disjoint parts of a data set, and where they came from."""
 
     train: Sequence[Item]
     validation: Sequence[Item]

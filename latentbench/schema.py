@@ -31,6 +31,10 @@ KINDS = (
 )
 
 
+# Without a gradient scaler, which 16-bit floats would need.
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
+
+
 @dataclass
 class ModelConfig:
     """Where a model comes from: `path` (a local Hugging Face directory), else `hub_id`, else from
@@ -89,7 +93,12 @@ class SftConfig:
 
 @dataclass
 class RlConfig:
-    """Group-relative RL: `prompts` groups of `group_size` rollouts per update."""
+    """Group-relative RL: `prompts` groups of `group_size` rollouts per update.
+
+    `keep` decides which groups an update learns from: `all`, or the first `prompts` of the `mixed`
+    ones among `over_provision` times as many. `mask_rate` is the rate that suits the data set; mask
+    noises take it as their `noise.rate` unless that is set.
+    """
 
     updates: int = MISSING
     prompts: int = MISSING
@@ -101,6 +110,7 @@ class RlConfig:
     keep: str = "all"
     over_provision: int = 1
     kl: float = 0.0
+    mask_rate: float = 0.2
     micro_batch: int = 1024
     validate_every: int = 0
     validation_items: int = 500
@@ -256,6 +266,16 @@ def register() -> None:
             schema = plugin(kind, name)
             if schema is not None:
                 store.store(group=kind, name=f"base_{name}", node=_writable(schema))
+    _hide_schemas(store)
+
+
+def _hide_schemas(store: ConfigStore) -> None:
+    """Keep `base_*` out of --help, completion and lists of legal options: nobody chooses them."""
+
+    def visible(path: str) -> list[str]:
+        return [name for name in ConfigStore.list(store, path) if not name.startswith("base_")]
+
+    store.list = visible  # type: ignore[method-assign]
 
 
 def _writable(schema: type) -> DictConfig:
@@ -288,6 +308,7 @@ def typed(composed: DictConfig) -> Config:
             raise InputError(f"{path}={value}: that is a word; write null for no value")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
+    _check_limits(config)
     apply_limits(config)
     check(config)
     return config
@@ -340,6 +361,16 @@ def apply_limits(config: Config) -> None:
         config.rl.validation_items = min(config.rl.validation_items, limit.eval_items)
 
 
+def _check_limits(config: Config) -> None:
+    """Checked before they are applied, so that a message names the key that was set."""
+    limits: dict[str, int | None] = {
+        f"limit.{name}": value for name, value in vars(config.limit).items()
+    } | {f"eval.{name}.limit": benchmark.limit for name, benchmark in config.eval.items()}
+    for key, value in limits.items():
+        if value is not None and value < 1:
+            raise InputError(f"{key}={value}: must be at least 1, or null for no limit")
+
+
 def check(config: Config) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
     for rule in (_check_numbers, _check_choices, _check_protocol, _check_rl, _check_stages):
@@ -362,6 +393,10 @@ def _check_numbers(config: Config) -> None:
         "rl.validate_every": (config.rl.validate_every, 0),
         "rl.validation_items": (config.rl.validation_items, 1),
         "rl.kl": (config.rl.kl, 0),
+        "rl.weight_decay": (config.rl.weight_decay, 0),
+        "sft.weight_decay": (config.sft.weight_decay, 0),
+        "sft.warmup": (config.sft.warmup, 0),
+        "protocol.seed": (config.protocol.seed, 0),
         "answer.budget": (config.answer.budget, 1),
         "answer.temperature": (config.answer.temperature, 0),
         "protocol.samples": (config.protocol.samples, 1),
@@ -375,9 +410,16 @@ def _check_numbers(config: Config) -> None:
     for key, value in (("sft.lr", config.sft.lr), ("rl.lr", config.rl.lr)):
         if not 0 < value < float("inf"):
             raise InputError(f"{key}={value}: a learning rate is above 0, for example 1e-4")
-    for key, value in (("sft.mix", config.sft.mix), ("sft.dropout", config.sft.dropout)):
-        if not 0 <= value < 1:
-            raise InputError(f"{key}={value}: must lie in [0, 1)")
+    if len(config.sft.betas) != 2:
+        raise InputError(f"sft.betas={config.sft.betas}: AdamW has two, for example [0.9,0.999]")
+    shares = {"sft.mix": [config.sft.mix], "sft.dropout": [config.sft.dropout]}
+    for key, values in (shares | {"sft.betas": config.sft.betas}).items():
+        if not all(0 <= value < 1 for value in values):
+            shown = values if key == "sft.betas" else values[0]
+            raise InputError(f"{key}={shown}: must lie in [0, 1)")
+    for key, clip in (("sft.grad_clip", config.sft.grad_clip), ("rl.grad_clip", config.rl.grad_clip)):
+        if clip is not None and not clip > 0:
+            raise InputError(f"{key}={clip}: must be above 0, or null for no clipping")
 
 
 def _check_choices(config: Config) -> None:
@@ -390,6 +432,9 @@ def _check_choices(config: Config) -> None:
         "protocol.split": (config.protocol.split, ("train", "validation", "test")),
         "protocol.explore": (config.protocol.explore, ("answer", "latent", "both")),
         "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "none")),
+        "trainer.accelerator": (config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
+        "trainer.precision": (config.trainer.precision, PRECISIONS),
+        "trainer.profiler": (config.trainer.profiler or "simple", ("simple", "advanced")),
     }
     for key, (value, legal) in choices.items():
         if value not in legal:

@@ -30,5 +30,5 @@ class MeanStd:
         centred = rewards - rewards.mean(dim=1, keepdim=True)
         flat = rewards.amax(dim=1, keepdim=True) == rewards.amin(dim=1, keepdim=True)
         spread = rewards.std(dim=1, keepdim=True, correction=self.ddof) + self.eps
-        # A flat group is 0 by definition; its mean may carry a rounding error that eps=0 would blow up.
+        # A flat group is 0 by definition; its mean may carry a rounding error, and eps may be 0.
         return torch.where(flat, 0.0, centred / torch.where(flat, 1.0, spread))

@@ -13,11 +13,6 @@ from latentbench.errors import InputError
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def shorten(text: str, width: int = 60) -> str:
-    """`text` as one quoted, printable piece of an error message."""
-    return repr(text if len(text) <= width else text[: width - 3] + "...")
-
-
 def locate(root: Path, name: str) -> Path | None:
     """The file `name` below `root`, plain or else with `.gz` added; None when neither exists."""
     for candidate in (root / name, root / f"{name}.gz"):

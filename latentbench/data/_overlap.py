@@ -7,8 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from itertools import combinations
 
-from latentbench.data._files import shorten
-from latentbench.errors import InputError
+from latentbench.errors import InputError, shorten
 from latentbench.records import Splits
 
 SPLITS = ("train", "validation", "test")

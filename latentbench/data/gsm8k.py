@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latentbench.data._files import digest, iterate_rows, locate, shorten, unpack
+from latentbench.data._files import digest, iterate_rows, locate, unpack
 from latentbench.data._overlap import SPLITS, check_disjoint, normalise, splits_digest
-from latentbench.errors import InputError
+from latentbench.errors import InputError, shorten
 from latentbench.records import Item, Splits, Template
 
 FULL_TRAIN = "gsm8k_aug/train.txt"

@@ -39,8 +39,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """The rows of items.parquet for one benchmark and stage, in the order of the items.
 
-    A row's draws depend on (protocol.seed, item, sample) alone, so every method meets the same ones.
-    `advance` is told how many items are done.
+    A row's draws depend on (protocol.seed, item, sample) alone, so that all methods meet the same
+    ones. `advance` is told how many items are done.
     """
     by_length = sorted(range(len(benchmark.prompts)), key=lambda i: len(benchmark.prompts[i].ids))
     rows: dict[int, list[dict[str, Any]]] = {}

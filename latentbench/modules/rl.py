@@ -1,9 +1,9 @@
 """Group-relative RL on latent rollouts: roll out -> reward -> advantage -> replay -> loss.
 
-Simplifications, stated: the law that is scored is the law that was sampled; old log-probabilities are
-those of the first replay, so the ratio of the first inner update is 1 and the gap between replay
-and rollout is reported as `train/replay_gap`; groups without variance are left out of the replay,
-which saves time and changes nothing, since their advantage is 0.
+Simplifications, stated: the law that is scored is the law that was sampled; old log-probabilities
+are those of the first replay, so the ratio of the first inner update is 1, and the gap between
+replay and rollout is reported as `train/replay_gap`; groups without variance are left out of the
+replay, which saves time and changes nothing, since their advantage is 0.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning
 import torch
 
 from latentbench.advantage import Advantage
 from latentbench.evaluation.greedy import greedy_accuracy
 from latentbench.layout import Layout
-from latentbench.modules.data import TrainingData
+from latentbench.modules.stage import Stage
 from latentbench.policy import Decoding, Policy
 from latentbench.policy_loss import PolicyLoss
 from latentbench.records import Groups, LossInput, Prompt, Replay, Rollouts, collate_prompts
@@ -41,7 +40,7 @@ class Objective:
     policy_loss: PolicyLoss
 
 
-class RlModule(lightning.LightningModule):
+class RlModule(Stage):
     """One training step is one update of the policy on fresh groups."""
 
     def __init__(
@@ -56,13 +55,11 @@ class RlModule(lightning.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.model = policy.model
         self.policy, self.reference, self.layout = policy, reference, layout
         self.objective, self.config, self.seed = objective, config, seed
         self.decoding = Decoding(answer.temperature, answer.budget)
         self.validation = validation
-        self.update = 0
         self.silent_updates = 0
         self.bad_updates = 0
         self.best: dict[str, Any] = {}
@@ -76,7 +73,7 @@ class RlModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         started = time.perf_counter()
-        items = self._data().batch(self.update)
+        items = self.data().batch(self.update)
         prompts = [self.layout.prompt(item) for item in items]
         rollouts = self._roll_out(prompts)
         kept = self._keep(rollouts)
@@ -86,7 +83,7 @@ class RlModule(lightning.LightningModule):
         metrics |= self._describe(rollouts, kept, time.perf_counter() - started)
         if self.config.validate_every and self.update % self.config.validate_every == 0:
             metrics["validation/pass@1"] = self._validate()
-        self._log(metrics)
+        self.report(metrics)
 
     def _roll_out(self, prompts: Sequence[Prompt]) -> Rollouts:
         return roll_out(
@@ -141,7 +138,7 @@ class RlModule(lightning.LightningModule):
         old: list[torch.Tensor],
     ) -> dict[str, float]:
         """One pass over the telling groups and one optimizer step; fills `old` the first time."""
-        optimizer: Any = self.optimizers()
+        optimizer = self.optimizer()
         optimizer.zero_grad(set_to_none=True)
         total_rows = rollouts.rewards.numel()
         total_tokens = int(rollouts.answers.text.mask.sum())
@@ -271,14 +268,6 @@ class RlModule(lightning.LightningModule):
 
     def _full_precision(self) -> bool:
         return str(self.trainer.precision) == "32-true"
-
-    def _data(self) -> TrainingData:
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
-    def _log(self, metrics: dict[str, float]) -> None:
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.update)
-        self.progress = metrics
 
 
 # What describes the sampled policy, and so is reported from the first inner update.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import lightning
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -19,7 +18,8 @@ from latentbench.curriculum import Curriculum
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import set_dropout
-from latentbench.modules.data import SftRow, Stages, TrainingData, sft_rows
+from latentbench.modules.data import SftRow, Stages, sft_rows
+from latentbench.modules.stage import Stage
 from latentbench.policy import Policy
 from latentbench.records import NoiseRecord, Slots, collate_prompts, collate_text
 from latentbench.rollout import chunks
@@ -38,7 +38,7 @@ def text_loss(policy: Policy, rows: Sequence[SftRow], pad: int) -> torch.Tensor:
     return cross_entropy(logits, text.ids[real], reduction="sum")
 
 
-class SftModule(lightning.LightningModule):
+class SftModule(Stage):
     """One training step: rows of the stage -> latent phase -> text loss -> update."""
 
     def __init__(
@@ -52,12 +52,10 @@ class SftModule(lightning.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.model = policy.model
         self.policy, self.layout = policy, layout
         self.curriculum, self.slots, self.stages = curriculum, slots, stages
         self.config, self.seed = config, seed
-        self.update = 0
         self.since_reset = 0
         set_dropout(self.model, config.dropout)
 
@@ -74,7 +72,7 @@ class SftModule(lightning.LightningModule):
         self._prepare_optimizer()
         stage = self.stages.stage(self.update)
         rows = sft_rows(
-            self._data().batch(self.update),
+            self.data().batch(self.update),
             stage,
             self.update,
             self.curriculum,
@@ -92,10 +90,10 @@ class SftModule(lightning.LightningModule):
                 f"sft update {self.update}: the gradient is not finite; lower sft.lr or set "
                 "sft.grad_clip"
             )
-        self._optimizer().step()
+        self.optimizer().step()
         self.update += 1
         self.since_reset += 1
-        self._log(
+        self.report(
             {
                 "train/loss": loss,
                 "train/grad_norm": float(norm),
@@ -120,7 +118,7 @@ class SftModule(lightning.LightningModule):
         return total
 
     def _prepare_optimizer(self) -> None:
-        optimizer = self._optimizer()
+        optimizer = self.optimizer()
         if self.stages.starts(self.update, self.config.reset_optimizer):
             optimizer.state.clear()
             self.since_reset = 0
@@ -128,17 +126,6 @@ class SftModule(lightning.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.config.lr * rise
         optimizer.zero_grad(set_to_none=True)
-
-    def _optimizer(self) -> Any:
-        return self.optimizers()
-
-    def _data(self) -> TrainingData:
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
-    def _log(self, metrics: dict[str, float]) -> None:
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.update)
-        self.progress = metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["latentbench"] = {"update": self.update, "since_reset": self.since_reset}

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from latentbench.data._files import shorten
-from latentbench.errors import InputError
+from latentbench.errors import InputError, shorten
 
 # A sign counts only directly before the number or its currency, and not after a letter or digit,
 # where it is a hyphen or a minus between two numbers. A decimal point may open a number, but not

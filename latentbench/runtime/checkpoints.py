@@ -12,12 +12,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from latentbench.runtime.files import sweep_partial_files, write_atomically
+from latentbench.runtime.signals import Preempted
 
 LAST = "last.ckpt"
-
-
-class Preempted(Exception):
-    """The run was asked to stop (SIGTERM); its checkpoint is written."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,12 +32,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Write `last.ckpt` every so many updates and when the run is asked to stop."""
+    """Write `last.ckpt` every so many updates, at the end, and when the run is asked to stop."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self.folder, self.every = folder, every
-        self.asked_to_stop = False
-        self._previous: Any = None
+        self.asked_by: int | None = None
 
     @property
     def last(self) -> Path:
@@ -51,22 +47,20 @@ class Checkpoints(Callback):
         sweep_partial_files(self.folder)
         return str(self.last) if self.last.is_file() else None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._previous = signal.signal(signal.SIGTERM, self._stop)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.asked_to_stop or pl_module.update % self.every == 0:
+        asked_by = self.asked_by
+        if asked_by is not None or pl_module.update % self.every == 0:
             trainer.save_checkpoint(self.last)
-        if self.asked_to_stop:
-            raise Preempted(f"stopped after update {pl_module.update}; {self.last} resumes it")
+        if asked_by is not None:
+            raise Preempted(asked_by, f"stopped after update {pl_module.update}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.save_checkpoint(self.last)
 
-    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self.asked_to_stop = True
+    def ask_to_stop(self, signum: int, _frame: FrameType | None) -> None:
+        """A signal handler: finish the update, save, stop. A second Ctrl-C does not wait for that."""
+        if self.asked_by is not None and signum == signal.SIGINT:
+            raise Preempted(signum, "stopped in the middle of an update")
+        self.asked_by = signum

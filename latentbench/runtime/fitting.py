@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from latentbench.modules.data import TrainingData
 from latentbench.runtime.checkpoints import AtomicCheckpointIO, Checkpoints
 from latentbench.runtime.metrics_csv import MetricsCsv
 from latentbench.runtime.progress import TrainingProgress
 from latentbench.runtime.run_directory import METRICS
+from latentbench.runtime.signals import Preempted, handling
 from latentbench.schema import TrainerConfig
 
 
@@ -29,14 +30,14 @@ def fit(
 ) -> None:
     """Train `module` for `data.updates` updates, from its last checkpoint where there is one.
 
-    metrics.csv and checkpoints/ go to `directory`. Raises Preempted on SIGTERM, checkpoint written.
+    metrics.csv and checkpoints/ go to `directory`. Raises Preempted on SIGTERM and Ctrl-C, once the
+    update is finished and the checkpoint written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint_every)
     resume = checkpoints.resume_from()
     curves = MetricsCsv(directory / METRICS)
     curves.rewind(_update_of(resume))
-    _quieten_lightning()
     trainer = lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -54,9 +55,13 @@ def fit(
         use_distributed_sampler=False,
         default_root_dir=directory,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=resume)
-    if module.update < data.updates:
-        raise KeyboardInterrupt  # Lightning turns Ctrl-C into an early, orderly end of fit
+    try:
+        with handling(checkpoints.ask_to_stop):
+            trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except SIGTERMException:  # Lightning saw the signal between two of our hooks
+        raise Preempted(signal.SIGTERM) from None
+    if _update_of(resume) == data.updates:
+        module.on_train_end()  # Lightning leaves it out where there is nothing left to train
 
 
 def _update_of(checkpoint: str | None) -> int:
@@ -72,9 +77,3 @@ def _profiler(kind: str | None, directory: Path) -> Any:
         return None
     profilers = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
     return profilers[kind](dirpath=directory, filename="profile")
-
-
-def _quieten_lightning() -> None:
-    """Lightning's hints are about automatic optimisation and data loading; neither is used here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")

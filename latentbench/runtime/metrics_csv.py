@@ -64,3 +64,10 @@ class MetricsCsv(Logger):
         writer.writerows(rows)
         content = buffer.getvalue().encode()
         write_atomically(self.path, lambda stream: stream.write(content) and None)
+
+
+def last_value(path: Path, name: str) -> float:
+    """What the last row says; a stage that was resumed at its very end logged nothing itself."""
+    with path.open(newline="") as stream:
+        *_, row = csv.DictReader(stream)
+    return float(row[name])

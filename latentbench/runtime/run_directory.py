@@ -23,6 +23,9 @@ ITEMS = "items.parquet"
 METRICS = "metrics.csv"
 LOG = "run.log"
 LOCK = ".lock"
+HYDRA = ".hydra"
+# What a run writes before its input has been checked to the end.
+WRITTEN_FIRST = (RESULT, LOG, *(f"{HYDRA}/{n}.yaml" for n in ("config", "overrides", "hydra")))
 
 
 @dataclass
@@ -38,6 +41,7 @@ class RunDirectory:
 
         It may be new, or hold an earlier attempt at the same run, which is then carried on. Raises
         InputError where it holds another run, or files that no run wrote, or is in use right now.
+        An InputError from within leaves the directory as it was.
         """
         self._refuse_strangers(run_id)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -49,10 +53,30 @@ class RunDirectory:
                 f"hydra.run.dir={self.path}: another process is writing this run; wait for it, or "
                 "choose another directory"
             ) from None
+        before = self._written_first()
         try:
             yield self
+        except InputError:
+            self._restore(before)
+            raise
         finally:
             lock.release()
+
+    def _written_first(self) -> dict[Path, bytes | None]:
+        files = [self.path / name for name in WRITTEN_FIRST]
+        return {file: file.read_bytes() if file.is_file() else None for file in files}
+
+    def _restore(self, before: Mapping[Path, bytes | None]) -> None:
+        for file, content in before.items():
+            if content is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.write_bytes(content)
+        folder = self.path / HYDRA
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        if before[self.path / RESULT] is None:
+            (self.path / LOCK).unlink(missing_ok=True)
 
     def _refuse_strangers(self, run_id: str) -> None:
         if self.path.is_file():
@@ -86,7 +110,7 @@ class RunDirectory:
 
     def write_hydra(self, composed: DictConfig, hydra: Any, overrides: list[str]) -> None:
         """`.hydra/` as Hydra itself writes it, once the directory is known to be ours."""
-        folder = self.path / ".hydra"
+        folder = self.path / HYDRA
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed))
         (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(overrides))
