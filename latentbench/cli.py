@@ -32,9 +32,19 @@ FLAGS_WITH_VALUE = {
     "--experimental-rerun",
 }
 # These print something and end; nothing is run.
-SHOWING = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+SHOWING = {
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+}
 BAD_INPUT = 2
-# What a W&B agent hands back of a resumed run: the logged config under its own key, and W&B's notes.
+# What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
 HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 
 
@@ -85,7 +95,7 @@ def without_handed_back(arguments: list[str]) -> list[str]:
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """The arguments with flags before overrides: argparse refuses overrides on both sides of `-m`."""
+    """The arguments, flags first: argparse refuses overrides on both sides of `-m`."""
     flags: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from lightning.pytorch.loggers import Logger
 
 import latentbench
 from analysis.run_table import render
@@ -21,6 +22,7 @@ from analysis.summary import summary_metrics
 from latentbench import schema
 from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark, evaluate
+from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.init_stage import (
     Init,
     copy_training_record,
@@ -33,13 +35,21 @@ from latentbench.layout import Layout
 from latentbench.models import Backbone, outline, save
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
-from latentbench.policy import Policy, check_fits
+from latentbench.policy import Decoding, Policy, check_fits
 from latentbench.records import Item, Splits
 from latentbench.runtime.fitting import fit
-from latentbench.runtime.loggers import build_loggers, check_loggers, close_loggers
+from latentbench.runtime.loggers import check_loggers, replay_curves, started_loggers
+from latentbench.runtime.metrics_csv import last_step
 from latentbench.runtime.progress import bar
 from latentbench.runtime.provenance import digest, provenance
-from latentbench.runtime.run_directory import RunDirectory, hashable, plain
+from latentbench.runtime.run_directory import (
+    ITEMS,
+    LATENTS,
+    METRICS,
+    RunDirectory,
+    hashable,
+    plain,
+)
 from latentbench.runtime.signals import Preempted
 from latentbench.schema import Config
 
@@ -60,6 +70,18 @@ class Clock:
         finally:
             spent = time.perf_counter() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 2)
+
+
+@dataclass
+class Findings:
+    """What evaluation saw, stage by stage: rows of items.parquet and of latents.parquet."""
+
+    items: list[pd.DataFrame] = field(default_factory=list)
+    thoughts: list[pd.DataFrame] = field(default_factory=list)
+
+    def add(self, items: pd.DataFrame, thoughts: pd.DataFrame) -> None:
+        self.items.append(items)
+        self.thoughts.append(thoughts)
 
 
 def run_identity(config: Config, choices: Mapping[str, str]) -> str:
@@ -99,7 +121,8 @@ def run(
     Raises InputError for bad input before any training; what goes wrong later is recorded as
     `failed` (or `preempted`) and raised.
     """
-    clock = Clock()
+    clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
+    directory.result.clear()
     directory.record(
         status="running",
         run_id=identity,
@@ -152,26 +175,34 @@ def _story(
     )
     policy = policy_of(config, backbone, config.noise)
     stage = "final" if config.algorithm == "sft" else "init"
-    frames = [_evaluate(config, policy, layout, benchmarks, stage, clock)]
-    extra: dict[str, float] = {}
-    if config.algorithm == "sft":
-        copy_training_record(init, directory.path)
-    else:
-        with clock.phase("rl"):
-            extra = _reinforce(config, policy, layout, data, directory)
-        frames.append(_evaluate(config, policy, layout, benchmarks, "final", clock))
-    _finish(config, directory, backbone, pd.concat(frames, ignore_index=True), extra, clock)
+    findings = Findings()
+    with started_loggers(config, directory) as loggers:
+        findings.add(*_evaluate(config, policy, layout, benchmarks, stage, clock))
+        extra: dict[str, float] = {}
+        if config.algorithm == "sft":
+            copy_training_record(init, directory.path)
+            replay_curves(directory.path / METRICS, loggers)
+        else:
+            with clock.phase("rl"):
+                extra = _reinforce(config, policy, layout, data, directory, loggers)
+            findings.add(*_evaluate(config, policy, layout, benchmarks, "final", clock))
+        metrics = _finish(config, directory, backbone, findings, extra, clock)
+        for logger in loggers:
+            logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
+    render(directory.path, None)
 
 
 def _finish(
     config: Config,
     directory: RunDirectory,
     backbone: Backbone,
-    items: pd.DataFrame,
+    findings: Findings,
     extra: Mapping[str, float],
     clock: Clock,
-) -> None:
-    directory.write_items(items)
+) -> dict[str, float]:
+    items = pd.concat(findings.items, ignore_index=True)
+    directory.write_frame(ITEMS, items)
+    directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
     metadata = {"latents": latents_at_test(config), "run_id": directory.result["run_id"]}
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
@@ -179,9 +210,7 @@ def _finish(
     directory.record(
         status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
     )
-    directory.result.pop("error", None)
-    directory.record()
-    render(directory.path, None)
+    return metrics
 
 
 # -- the parts of the story ----------------------------------------------------------------------
@@ -216,7 +245,12 @@ def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> B
 
 
 def _reinforce(
-    config: Config, policy: Policy, layout: Layout, data: Splits, directory: RunDirectory
+    config: Config,
+    policy: Policy,
+    layout: Layout,
+    data: Splits,
+    directory: RunDirectory,
+    loggers: list[Logger],
 ) -> dict[str, float]:
     rl = config.rl
     feed = TrainingData(data.train, rl.prompts * rl.over_provision, rl.updates, config.seed)
@@ -238,13 +272,7 @@ def _reinforce(
         [layout.prompt(item) for item in list(data.validation)[: rl.validation_items]],
         config.seed,
     )
-    loggers = build_loggers(config, directory)
-    ended_well = False
-    try:
-        fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
-        ended_well = True
-    finally:
-        close_loggers(loggers, ended_well)
+    fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
     if module.silent_updates:
         log.warning(
             "%d of %d updates had no group with two different rewards: their gradient is exactly 0",
@@ -265,25 +293,41 @@ def _evaluate(
     benchmarks: list[Benchmark],
     stage: str,
     clock: Clock,
-) -> pd.DataFrame:
-    frames = []
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every benchmark under the protocol, and a look at the latents of its first items."""
+    items, thoughts = [], []
+    protocol, answer = config.protocol, config.answer
     with clock.phase(f"evaluate_{stage}"):
         for benchmark in benchmarks:
             title = f"evaluate {stage} on {benchmark.name}"
             with bar(title, len(benchmark.prompts), config.trainer.progress) as advance:
-                frames.append(
-                    evaluate(
-                        policy,
-                        benchmark,
-                        layout,
-                        config.reward,
-                        config.protocol,
-                        config.answer.budget,
-                        stage,
-                        advance,
-                    )
+                frame = evaluate(
+                    policy,
+                    benchmark,
+                    layout,
+                    config.reward,
+                    protocol,
+                    answer.budget,
+                    stage,
+                    advance,
                 )
-    return pd.concat(frames, ignore_index=True)
+            items.append(frame)
+            if protocol.thought_items:
+                decoding = Decoding(answer.temperature, answer.budget)
+                frame = look_at_thoughts(
+                    policy,
+                    benchmark,
+                    layout,
+                    config.reward,
+                    decoding,
+                    stage,
+                    protocol.thought_items,
+                    protocol.samples,
+                    protocol.seed,
+                )
+                thoughts.append(frame)
+    empty = pd.DataFrame()
+    return pd.concat(items, ignore_index=True), pd.concat([empty, *thoughts], ignore_index=True)
 
 
 def _check_lengths(

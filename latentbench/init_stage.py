@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import latentbench
+from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import Backbone, Outline, create, load, save, set_dropout, weights_digest

@@ -1,4 +1,4 @@
-"""Models with their tokenizer: from scratch, from a local directory, from the hub, and back to disk."""
+"""Models with their tokenizer: from scratch, a local directory or the hub, and back to disk."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def outline(config: ModelConfig, init_path: str | None, revision: str | None) ->
         revision = config.revision
     if source:
         settings = _pretrained_config(source, revision)
-        where = f"init.path={init_path}" if init_path else f"model.path={config.path}"
-        _check_architecture(settings, config, where if init_path or config.path else "model.hub_id")
+        where = f"init.path={init_path}" if init_path else f"model.path={source}"
+        _check_architecture(settings, config, where)
     else:
         settings = _possible_config(config, tokenizer)
     return Outline(tokenizer, add_markers(tokenizer), settings.max_position_embeddings)
@@ -76,7 +76,7 @@ def create(config: ModelConfig, key: Key) -> Backbone:
     InputError where weights or tokenizer cannot be had, or the weights are of another architecture.
     """
     source = config.path or config.hub_id
-    tokenizer = load_tokenizer(config.tokenizer or source or "character", config.revision)
+    tokenizer: Any = load_tokenizer(config.tokenizer or source or "character", config.revision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key.integer())
         model = _pretrained(config) if source else _from_scratch(config, tokenizer)
@@ -125,7 +125,7 @@ def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: st
 
 
 def weights_digest(path_or_id: str, revision: str | None) -> str:
-    """An identity of weights: the hash of their bytes where they are local, else hub id@revision."""
+    """An identity of weights: the hash of local bytes, else hub id@revision."""
     directory = _model_directory(path_or_id)
     if directory is None:
         return f"{path_or_id}@{revision or 'main'}"
@@ -154,8 +154,8 @@ def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
         return path
     if path.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
         raise InputError(
-            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging Face directory or a "
-            "hub id (owner/name)"
+            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging Face directory "
+            "or a hub id (owner/name)"
         )
     return None
 

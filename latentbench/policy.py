@@ -146,7 +146,8 @@ class Policy:
         rows = torch.arange(len(cue), device=cue.device)
         ids = torch.full((len(cue), decoding.budget), self.eos, device=cue.device)
         mask = torch.zeros_like(ids)
-        log_probs = torch.zeros(ids.shape, device=cue.device, dtype=torch.float32)
+        precision = _at_least_float32(self.model.dtype)
+        log_probs = torch.zeros(ids.shape, device=cue.device, dtype=precision)
         gains = self.noise.gains(record, ANSWER)
         tokens = cue
         for step in range(decoding.budget):

@@ -1,4 +1,4 @@
-"""The typed configuration: its sections, the plug-ins found by file name, and the cross-field rules.
+"""The typed configuration: its sections, plug-ins found by file name, the cross-field rules.
 
 Every plug-in file `latentbench/<kind>/<name>.py` defines one frozen dataclass. It is registered as
 the Hydra schema `<kind>/base_<name>`, which `conf/<kind>/<name>.yaml` lists in its defaults: wrong
@@ -138,6 +138,7 @@ class ProtocolConfig:
 
     pass@1 is greedy without noise. The `samples` draws behind pass@k and maj@k explore by `answer`
     (tokens at `temperature`, no noise), `latent` (the method's noise, greedy tokens) or `both`.
+    The latents of the first `thought_items` items are kept to be looked at.
     """
 
     split: str = "test"
@@ -147,6 +148,7 @@ class ProtocolConfig:
     explore: str = "answer"
     seed: int = 0
     batch_rows: int = 4096
+    thought_items: int = 4
 
 
 @dataclass
@@ -333,7 +335,7 @@ def _leaves(node: Any, schema: Any, path: str) -> Iterator[tuple[str, Any]]:
             if names is not None and key not in names:
                 raise InputError(f"{child}: nothing reads this key; {_legal(path, names)}")
             if path in ("transform", "eval", "logger") and not dataclasses.is_dataclass(
-                OmegaConf.get_type(node, key)
+                OmegaConf.get_type(node, str(key))
             ):
                 raise InputError(f"{child}: choose with {path}=[...]; --help lists the names")
             yield from _leaves(node[key], None, child)
@@ -402,6 +404,7 @@ def _check_numbers(config: Config) -> None:
         "protocol.samples": (config.protocol.samples, 1),
         "protocol.temperature": (config.protocol.temperature, 0),
         "protocol.batch_rows": (config.protocol.batch_rows, 1),
+        "protocol.thought_items": (config.protocol.thought_items, 0),
         "trainer.checkpoint_every": (config.trainer.checkpoint_every, 1),
     }
     for key, (value, least) in at_least.items():
@@ -417,7 +420,10 @@ def _check_numbers(config: Config) -> None:
         if not all(0 <= value < 1 for value in values):
             shown = values if key == "sft.betas" else values[0]
             raise InputError(f"{key}={shown}: must lie in [0, 1)")
-    for key, clip in (("sft.grad_clip", config.sft.grad_clip), ("rl.grad_clip", config.rl.grad_clip)):
+    for key, clip in (
+        ("sft.grad_clip", config.sft.grad_clip),
+        ("rl.grad_clip", config.rl.grad_clip),
+    ):
         if clip is not None and not clip > 0:
             raise InputError(f"{key}={clip}: must be above 0, or null for no clipping")
 
@@ -473,6 +479,11 @@ def _check_rl(config: Config) -> None:
             f"rl.group_size={rl.group_size}: a group-relative advantage compares rollouts of one "
             "prompt, so it needs at least 2"
         )
+    if config.algorithm == "sft" and config.init.path is not None:
+        raise InputError(
+            f"init.path={config.init.path} with method={config.method}: that is the start of RL; "
+            "to start SFT from trained weights use model.path=<directory>"
+        )
     if rl.over_provision > 1 and rl.keep != "mixed":
         raise InputError(
             f"rl.over_provision={rl.over_provision} with rl.keep={rl.keep}: spare groups are only "
@@ -494,8 +505,8 @@ def _check_stages(config: Config) -> None:
     needed = config.curriculum.last_stage(slots) + 1
     if len(config.sft.stages) < needed and config.init.path is None:
         raise InputError(
-            f"sft.stages={config.sft.stages}: {len(config.sft.stages)} stages, but latent.max_stage="
-            f"{slots.max_stage} needs {needed} (stage 0 writes all steps out)"
+            f"sft.stages={config.sft.stages}: {len(config.sft.stages)} stages, but "
+            f"latent.max_stage={slots.max_stage} needs {needed} (stage 0 writes all steps out)"
         )
 
 

@@ -15,4 +15,7 @@ from latentbench.records import Groups
 @dataclass(frozen=True)
 class Mean:
     def __call__(self, groups: Groups) -> torch.Tensor:
-        return groups.rewards - groups.rewards.mean(dim=1, keepdim=True)
+        rewards = groups.rewards
+        flat = rewards.amax(dim=1, keepdim=True) == rewards.amin(dim=1, keepdim=True)
+        # The mean of equal fractions carries a rounding error; a flat group is 0 by definition.
+        return torch.where(flat, 0.0, rewards - rewards.mean(dim=1, keepdim=True))

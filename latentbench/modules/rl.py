@@ -118,8 +118,13 @@ class RlModule(Stage):
         return advantages
 
     def _learn(self, rollouts: Rollouts, advantages: torch.Tensor) -> dict[str, float]:
-        """The inner updates on groups that say anything; none at all where no group does."""
+        """The inner updates on groups that say anything; none at all where no group does.
+
+        Under a KL penalty every group does: its pull towards the reference needs no reward.
+        """
         telling = (advantages != 0).any(dim=1).nonzero()[:, 0].tolist()
+        if self.reference is not None:
+            telling = list(range(len(rollouts.prompts)))
         if not telling:
             self.silent_updates += 1
             return {"train/loss": 0.0, "train/grad_norm": 0.0}
@@ -149,6 +154,8 @@ class RlModule(Stage):
             replay = self._replay(self.policy, part)
             if len(old) <= index:
                 old.append(replay.log_probs.detach())
+                gap = (old[index] - part.answers.log_probs).abs().max()
+                sums["gap"] = max(sums.get("gap", 0.0), float(gap))
             loss = self.objective.policy_loss(
                 LossInput(
                     log_probs=replay.log_probs,
@@ -163,14 +170,13 @@ class RlModule(Stage):
             self.manual_backward(loss.loss + self.config.kl * penalty)
             _add(sums, loss.sums)
             _add(sums, {"loss": loss.loss, "kl": penalty, "entropy": replay.entropy.sum()})
-            gap = (replay.log_probs - part.answers.log_probs).abs().max()
-            sums["gap"] = max(sums.get("gap", 0.0), float(gap.detach()))
-        norm = self._step(optimizer, sums["gap"])
+        gap = sums.get("gap", 0.0)  # later inner updates have moved away from the rollout by design
+        norm = self._step(optimizer, gap)
         return {
             "train/loss": sums["loss"],
             "train/grad_norm": norm,
             "train/kl": sums["kl"],
-            "train/replay_gap": sums["gap"],
+            "train/replay_gap": gap,
             "train/ratio_clipped": sums["ratio_clipped"] / max(sums["tokens"], 1.0),
             "train/answer_entropy": sums["entropy"] / max(sums["tokens"], 1.0),
         }
@@ -205,7 +211,7 @@ class RlModule(Stage):
                     "finite; lower rl.lr or set rl.grad_clip"
                 )
             return norm
-        if gap > REPLAY_TOLERANCE and self.dtype == torch.float32 and self._full_precision():
+        if not gap <= REPLAY_TOLERANCE and self.dtype == torch.float32 and self._full_precision():
             raise RuntimeError(
                 f"rl update {self.update}: replay differs from the rollout by {gap:.3g} in "
                 "log-probability; noise source and carrier must act the same in both"

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, hold nothing but tensors and plain values, and resume exactly."""
+"""Checkpoints that survive a kill, hold only tensors and plain values, and resume exactly."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(self.last)
 
     def ask_to_stop(self, signum: int, _frame: FrameType | None) -> None:
-        """A signal handler: finish the update, save, stop. A second Ctrl-C does not wait for that."""
+        """A signal handler: finish the update, save, stop. A second Ctrl-C does not wait."""
         if self.asked_by is not None and signum == signal.SIGINT:
             raise Preempted(signum, "stopped in the middle of an update")
         self.asked_by = signum

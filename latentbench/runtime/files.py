@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, sorted and indented."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=True) + "\n"
-    write_atomically(path, lambda stream: _write(stream, text.encode()))
+    write_atomically(path, lambda stream: write_all(stream, text.encode()))
 
 
 def sweep_partial_files(folder: Path) -> None:
@@ -44,5 +44,6 @@ def sweep_partial_files(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write(stream: BinaryIO, content: bytes) -> None:
+def write_all(stream: BinaryIO, content: bytes) -> None:
+    """Write bytes and return nothing, as `write_atomically` wants it."""
     stream.write(content)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
 from latentbench.errors import InputError
+from latentbench.runtime.metrics_csv import read_rows
 from latentbench.runtime.run_directory import RunDirectory, plain
 from latentbench.schema import Config, TensorboardConfig, WandbConfig
 
+log = logging.getLogger(__name__)
 
 WANDB_MODES = ("online", "offline", "disabled", "shared")
 
@@ -24,9 +30,7 @@ def check_loggers(config: Config) -> None:
 
 def _check_wandb(choice: WandbConfig) -> None:
     if choice.mode not in WANDB_MODES:
-        raise InputError(
-            f"logger.wandb.mode={choice.mode}: choose one of {', '.join(WANDB_MODES)}"
-        )
+        raise InputError(f"logger.wandb.mode={choice.mode}: choose one of {', '.join(WANDB_MODES)}")
     account = os.environ.get("WANDB_API_KEY") or _has_netrc()
     if _wandb_mode(choice) == "online" and not account:
         raise InputError(
@@ -39,19 +43,38 @@ def _wandb_mode(choice: WandbConfig) -> str:
     return os.environ.get("WANDB_MODE", choice.mode)
 
 
-def build_loggers(config: Config, directory: RunDirectory) -> list[Logger]:
-    """The chosen loggers, started."""
+@contextmanager
+def started_loggers(config: Config, directory: RunDirectory) -> Iterator[list[Logger]]:
+    """The chosen loggers, from here to the end of the block.
+
+    They are ended also after a failure: a W&B run that is left open swallows the next one.
+    """
     makers = {WandbConfig: _wandb, TensorboardConfig: _tensorboard}
-    return [makers[type(choice)](choice, config, directory) for choice in config.logger.values()]
+    loggers: list[Logger] = []
+    ended_well = False
+    try:
+        for choice in config.logger.values():
+            loggers.append(makers[type(choice)](choice, config, directory))
+        yield loggers
+        ended_well = True
+    finally:
+        for logger in loggers:
+            _end(logger, ended_well)
 
 
-def close_loggers(loggers: Sequence[Logger], ok: bool = True) -> None:
-    """End every logger, also after a failure: a W&B run that is left open swallows the next one."""
-    for logger in loggers:
-        logger.finalize("success" if ok else "failed")
-        experiment = getattr(logger, "experiment", None)
-        if hasattr(experiment, "finish"):
-            experiment.finish(exit_code=0 if ok else 1)
+def _end(logger: Logger, ended_well: bool) -> None:
+    logger.finalize("success" if ended_well else "failed")
+    experiment: Any = getattr(logger, "experiment", None)
+    if hasattr(experiment, "finish"):
+        experiment.finish(exit_code=0 if ended_well else 1)
+
+
+def replay_curves(curves: Path, loggers: Sequence[Logger]) -> None:
+    """Tell loggers what metrics.csv says: SFT trains a shared model, which no run's logger sees."""
+    for row in read_rows(curves) if loggers else []:
+        metrics = {name: float(value) for name, value in row.items() if value and name != "step"}
+        for logger in loggers:
+            logger.log_metrics(metrics, step=int(row["step"]))
 
 
 def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logger:
@@ -69,9 +92,12 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
         mode=_wandb_mode(choice),  # type: ignore[arg-type]
         # One nested key of plain values: a resumed sweep hands the top level back as arguments.
         config={"latentbench": plain(config)},
-        settings=wandb.Settings(console="off", disable_git=True, disable_code=True),
+        settings=wandb.Settings(console="off", disable_git=True, disable_code=True, quiet=True),
     )
     logger.experiment.define_metric("*", step_metric="trainer/global_step")
+    log.info(
+        "W&B: %s", logger.experiment.url or f"{_wandb_mode(choice)} in {directory.path.name}/wandb"
+    )
     return logger
 
 
@@ -87,7 +113,5 @@ def _tensorboard(choice: TensorboardConfig, config: Config, directory: RunDirect
 
 
 def _has_netrc() -> bool:
-    from pathlib import Path
-
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     return file.is_file() and "wandb" in file.read_text(errors="ignore")

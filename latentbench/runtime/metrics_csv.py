@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
-from latentbench.runtime.files import write_atomically
+from latentbench.runtime.files import write_all, write_atomically
 
 
 class MetricsCsv(Logger):
@@ -45,17 +45,13 @@ class MetricsCsv(Logger):
     def rewind(self, step: int) -> None:
         """Forget rows past a step: those a killed run logged after its last checkpoint."""
         if self.columns:
-            self._rewrite([row for row in self._rows() if int(row["step"]) <= step])
+            self._rewrite([row for row in read_rows(self.path) if int(row["step"]) <= step])
 
     def _widen(self, new: list[str]) -> None:
-        rows = self._rows() if self.columns else []
+        rows = read_rows(self.path) if self.columns else []
         head = [name for name in self.columns if name != "step"] + [n for n in new if n != "step"]
         self.columns = ["step", *sorted(head)]
         self._rewrite(rows)
-
-    def _rows(self) -> list[dict[str, str]]:
-        with self.path.open(newline="") as stream:
-            return list(csv.DictReader(stream))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         buffer = io.StringIO(newline="")
@@ -63,11 +59,20 @@ class MetricsCsv(Logger):
         writer.writeheader()
         writer.writerows(rows)
         content = buffer.getvalue().encode()
-        write_atomically(self.path, lambda stream: stream.write(content) and None)
+        write_atomically(self.path, lambda stream: write_all(stream, content))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """All rows as text; a metric that an update did not have is empty."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def last_value(path: Path, name: str) -> float:
     """What the last row says; a stage that was resumed at its very end logged nothing itself."""
-    with path.open(newline="") as stream:
-        *_, row = csv.DictReader(stream)
-    return float(row[name])
+    return float(read_rows(path)[-1][name])
+
+
+def last_step(path: Path) -> int:
+    """The number of the last update; 0 where none was logged."""
+    return int(read_rows(path)[-1]["step"]) if path.is_file() else 0

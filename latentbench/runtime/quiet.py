@@ -1,4 +1,4 @@
-"""The console belongs to the run: libraries do not draw bars on it, nor tell it of routine matters."""
+"""The console belongs to the run: libraries draw no bars on it and report no routine."""
 
 from __future__ import annotations
 

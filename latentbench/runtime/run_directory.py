@@ -20,6 +20,7 @@ from latentbench.runtime.files import write_atomically, write_json
 SCHEMA = 1
 RESULT = "result.json"
 ITEMS = "items.parquet"
+LATENTS = "latents.parquet"
 METRICS = "metrics.csv"
 LOG = "run.log"
 LOCK = ".lock"
@@ -117,8 +118,8 @@ class RunDirectory:
         if hydra is not None:
             (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(hydra))
 
-    def write_items(self, items: pd.DataFrame) -> None:
-        write_atomically(self.path / ITEMS, lambda stream: items.to_parquet(stream, index=False))
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        write_atomically(self.path / name, lambda stream: frame.to_parquet(stream, index=False))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What SIGTERM and Ctrl-C do to a run: it stops where that is safe, says so, and can be carried on."""
+"""What SIGTERM and Ctrl-C do to a run: it stops where that is safe, and can be carried on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,283 @@
+"""Plug-ins are found by file name, hold their own defaults, keep their contracts and stay apart."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from latentbench import schema
+from latentbench.keys import Key, Purpose
+from latentbench.records import Groups
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+PACKAGE = ROOT / "latentbench"
+# Where a YAML file deliberately says something else than its dataclass: (kind, name) -> fields.
+OVERRIDES: dict[tuple[str, str], set[str]] = {
+    ("noise", "shared_mask"): {"rate"},
+    ("noise", "per_step_mask"): {"rate"},
+}
+
+
+def files(kind: str) -> list[str]:
+    names = [path.stem for path in (PACKAGE / kind).glob("*.py")]
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+PLUGINS = [(kind, name) for kind in schema.KINDS for name in files(kind)]
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+DATA = files("data")
+
+
+@pytest.fixture(scope="module")
+def composing() -> Iterator[None]:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+    HydraConfig.instance().cfg = None
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of a command line, resolved as in a run."""
+    config = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@pytest.mark.parametrize("kind", schema.KINDS)
+def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: str) -> None:
+    configs = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+    assert files(kind) == configs == schema.plugin_names(kind)
+    assert configs, "a kind without any plug-in"
+
+
+@pytest.mark.parametrize(("kind", "name"), PLUGINS)
+def test_a_plugin_is_one_frozen_dataclass_in_a_file_with_a_docstring(kind: str, name: str) -> None:
+    tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text())
+    cls = schema.plugin(kind, name)
+    assert cls is not None and is_dataclass(cls)
+    assert vars(cls)["__dataclass_params__"].frozen
+    assert ast.get_docstring(tree), "the module says what it is and where it is from"
+
+
+@pytest.mark.parametrize(("kind", "name"), PLUGINS)
+def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, composing: None) -> None:
+    """Said once: the YAML file repeats no value, except those listed here."""
+    choice = f"{kind}=[{name}]" if kind == "transform" else f"{kind}={name}"
+    config = composed(choice)
+    node = config[kind][name] if kind == "transform" else config[kind]
+    found, expected = OmegaConf.to_object(node), schema.plugin(kind, name)
+    assert expected is not None and type(found) is expected
+    allowed = OVERRIDES.get((kind, name), set())
+    default: Any = expected()
+    for field in fields(found):  # type: ignore[arg-type]
+        same = getattr(found, field.name) == getattr(default, field.name)
+        assert same != (field.name in allowed), field.name
+
+
+def test_the_arms_of_the_mask_comparison_differ_in_nothing_else(composing: None) -> None:
+    """Shared and per-step masks act at one rate, on the same sites, in the same phases."""
+    one, other = (composed(f"noise={name}").noise for name in ("shared_mask", "per_step_mask"))
+    assert OmegaConf.to_container(one) == OmegaConf.to_container(other)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_a_choice_of_plugins_and_holds_no_value(method: str) -> None:
+    content = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
+    assert set(content) == {"defaults"}
+    for line in content["defaults"]:
+        ((key, value),) = line.items()
+        group = key.removeprefix("override /")
+        assert key != group
+        chosen = value if isinstance(value, list) else [value]
+        assert all((CONF / group / f"{name}.yaml").is_file() for name in chosen)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_with_every_data_set(method: str, data: str, composing: None) -> None:
+    config = schema.typed(composed(f"method={method}", f"data={data}"))
+    assert config.method == method and config.data.name == data
+    assert list(config.eval) == [data]
+    content = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
+    chosen = {k.removeprefix("override /"): v for d in content["defaults"] for k, v in d.items()}
+    for kind in set(chosen) & set(schema.KINDS) - {"transform"}:
+        assert type(getattr(config, kind)) is schema.plugin(kind, chosen[kind])
+    assert config.algorithm == chosen["algorithm"]
+
+
+# -- contracts of the kinds -----------------------------------------------------------------------
+
+SITES = {"embedding": 8, "attention.0": 8, "mlp.0": 8}
+LATENTS = 3
+
+
+def noises() -> list[Any]:
+    """Each noise at its defaults and at every scope it knows."""
+    found: list[Any] = []
+    for name in files("noise"):
+        cls: Any = schema.plugin("noise", name)
+        scopes = ["latent", "prompt+latent", "all"]
+        has_scope = "scope" in {field.name for field in fields(cls)}
+        found += [cls(scope=scope) for scope in scopes] if has_scope else [cls()]
+    return found
+
+
+@pytest.mark.parametrize("noise", noises(), ids=lambda n: f"{type(n).__name__}-{n.diverges}")
+def test_a_noise_source_keeps_its_contract(noise: Any) -> None:
+    """Rows first in records, gains [row, 1, width] of known sites, none before it says it acts."""
+    keys = [Key(0, Purpose.NOISE, 0, prompt, k) for prompt in (1, 2, 3) for k in range(2)]
+    assert noise.diverges in ("prompt", "latent", "answer")
+    record = noise.draw(keys, SITES, LATENTS)
+    assert all(len(tensor) == len(keys) for tensor in record.tensors.values())
+    picked = torch.tensor([4, 1])
+    for step in (0, 1, 2, LATENTS, -1):
+        gains = noise.gains(record, step)
+        for site, gain in gains.items():
+            assert gain.shape == (len(keys), 1, SITES[site])
+            assert gain.dtype == torch.float32 and gain.isfinite().all()
+        some = noise.gains(record.rows(picked), step)
+        assert set(some) == set(gains)
+        assert all(torch.equal(some[site], gains[site][picked]) for site in gains)
+    if noise.diverges in ("latent", "answer"):
+        assert noise.gains(record, 0) == {}
+    if noise.diverges == "answer":
+        assert all(noise.gains(record, step) == {} for step in range(1, LATENTS + 1))
+    again = noise.draw(list(reversed(keys)), SITES, LATENTS)
+    for site, tensor in record.tensors.items():
+        assert torch.equal(again.tensors[site].flip(0), tensor)
+
+
+@pytest.mark.parametrize("name", files("advantage"))
+def test_an_advantage_of_equal_rewards_is_zero_and_of_others_is_not(name: str) -> None:
+    cls: Any = schema.plugin("advantage", name)
+    rewards = torch.tensor([[0.0] * 4, [1.0] * 4, [1.0, 0.0, 0.0, 1.0]])
+    batch = Groups(rewards, torch.ones(3, 4), torch.zeros(3, 4, dtype=torch.bool))
+    found = cls()(batch)
+    assert found.shape == rewards.shape and found.isfinite().all()
+    assert (found[:2] == 0).all()
+    assert (found[2, [0, 3]] > 0).all() and (found[2, [1, 2]] < 0).all()
+
+
+@pytest.mark.parametrize("name", files("curriculum"))
+def test_a_curriculum_ends_with_the_slots_it_is_tested_with(name: str) -> None:
+    """Markers exactly where there are slots; written steps are always a tail of the problem's."""
+    from latentbench.records import Item, Slots
+
+    cls: Any = schema.plugin("curriculum", name)
+    slots, item = Slots(2, 3, True), Item("q", ("a", "b", "c", "d"), "1")
+    for stage in range(6):
+        latents, steps = cls().layout(item, stage, slots)
+        assert item.steps[len(item.steps) - len(steps) :] == tuple(steps)
+        assert latents == 0 or cls().markers
+    latents, _ = cls().layout(item, cls().last_stage(slots), slots)
+    assert latents == (6 if cls().markers else 0)
+
+
+# -- which way the arrows point -------------------------------------------------------------------
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.partition(".")[0] == "latentbench"}
+
+
+def test_plugin_modules_load_without_transformers_and_lightning() -> None:
+    """In a fresh interpreter, with all plug-ins registered."""
+    code = (
+        "import sys; from latentbench import schema; schema.register();"
+        "heavy = ('transformers', 'lightning', 'datasets', 'wandb');"
+        "print(*[name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(("kind", "name"), PLUGINS)
+def test_a_plugin_imports_no_other_plugin_and_nothing_above(kind: str, name: str) -> None:
+    allowed = {"errors", "keys", "records"}
+    for module in own(PACKAGE / kind / f"{name}.py"):
+        parts = module.split(".")[1:]
+        if not parts or parts[0] in allowed:
+            continue
+        assert parts[0] in schema.KINDS, module
+        if len(parts) > 1 and (PACKAGE / parts[0] / f"{parts[1]}.py").is_file():
+            assert parts[1].startswith("_"), f"{kind}/{name} imports the plug-in {module}"
+
+
+RANKS = {
+    "errors": 0,
+    "keys": 0,
+    "records": 0,
+    "tokenizer": 1,
+    **dict.fromkeys(schema.KINDS, 1),
+    "layout": 2,
+    "policy": 2,
+    "schema": 2,
+    "models": 3,
+    "rollout": 3,
+    "evaluation": 4,
+    "modules": 5,
+    "runtime": 6,
+    "init_stage": 7,
+    "experiment": 8,
+    "cli": 9,
+}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_imports_point_one_way(path: Path) -> None:
+    """A module imports from its own layer or from below."""
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part in ("__init__", "__main__"):
+        return
+    for module in own(path):
+        name = module.split(".")[1] if "." in module else ""
+        if name in RANKS:
+            assert RANKS[name] <= RANKS[part], f"{part} imports {module}"
+
+
+def test_keys_and_records_import_nothing_of_the_project() -> None:
+    for name in ("keys", "records", "errors"):
+        assert own(PACKAGE / f"{name}.py") == set()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_what_lies_below_the_modules_knows_no_lightning(path: Path) -> None:
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if RANKS.get(part, 0) < RANKS["modules"]:
+        assert not any(m.partition(".")[0] == "lightning" for m in imports(path))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda p: p.stem)
+def test_analysis_reads_run_directories_and_no_package(path: Path) -> None:
+    roots = {module.partition(".")[0] for module in imports(path)}
+    assert not roots & {"latentbench", "torch", "lightning", "transformers"}
