@@ -139,6 +139,10 @@ class Footprint(Callback):
         if not os.access(found, os.W_OK | os.X_OK):
             stop(f"hydra.run.dir={path}: {found} is not writable; choose another directory")
 
+    def on_multirun_start(self, config: DictConfig, **_kwargs: Any) -> None:
+        """Called once a sweep's own configuration is composed."""
+        Footprint.run_started = True
+
     @staticmethod
     def remove() -> None:
         """Remove the folders that were made, as far as nothing stands in them."""

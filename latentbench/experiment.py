@@ -152,6 +152,7 @@ def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
     _check_surroundings(config)
+    _limit_threads(config.trainer.threads)
     with clock.phase("data"):
         data = limited(config.data.load(), config)
         log.info(
@@ -348,6 +349,12 @@ def _check_lengths(
         written = 0 if config.init.path else len(layout.text(item, item.steps))
         answered = 0 if config.algorithm == "sft" else budget
         check_fits(length, latents, max(written, answered), positions, what)
+
+
+def _limit_threads(threads: int | None) -> None:
+    """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
+    if threads is not None:
+        torch.set_num_threads(min(threads, torch.get_num_threads()))
 
 
 def _check_surroundings(config: Config) -> None:

@@ -154,8 +154,8 @@ def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
         return path
     if path.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
         raise InputError(
-            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging Face directory "
-            "or a hub id (owner/name)"
+            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging "
+            "Face directory or a hub id (owner/name)"
         )
     return None
 

@@ -164,7 +164,8 @@ class LimitConfig:
 
 @dataclass
 class TrainerConfig:
-    """What is handed to `lightning.Trainer`."""
+    """What is handed to `lightning.Trainer`, and how many CPU `threads` PyTorch takes (null: its own
+    choice; OMP_NUM_THREADS in the environment is never exceeded)."""
 
     accelerator: str = "auto"
     devices: int = 1
@@ -173,6 +174,7 @@ class TrainerConfig:
     detect_anomaly: bool = False
     profiler: str | None = None
     checkpoint_every: int = 100
+    threads: int | None = None
     progress: str = "auto"
 
 
@@ -196,11 +198,12 @@ class TensorboardConfig:
 
 @dataclass
 class Config:
-    """The whole experiment."""
+    """The whole experiment. `positions` is how many a model built from scratch has."""
 
     method: str = MISSING
     algorithm: str = MISSING
     seed: int = 0
+    positions: int = 1024
     data: Any = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -406,6 +409,8 @@ def _check_numbers(config: Config) -> None:
         "protocol.batch_rows": (config.protocol.batch_rows, 1),
         "protocol.thought_items": (config.protocol.thought_items, 0),
         "trainer.checkpoint_every": (config.trainer.checkpoint_every, 1),
+        "trainer.threads": (config.trainer.threads or 1, 1),
+        "positions": (config.positions, 1),
     }
     for key, (value, least) in at_least.items():
         if not value >= least:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1)
-# Set by pytest itself, and once per process by torch and Lightning for their own use.
+# Set by pytest itself, and once per process by libraries for their own use.
 EXPECTED_CHANGES = {
     "PYTEST_CURRENT_TEST",
     "CUBLAS_WORKSPACE_CONFIG",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
     "TORCHINDUCTOR_CACHE_DIR",
+    "WANDB_SERVICE",
 }
 
 

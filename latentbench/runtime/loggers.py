@@ -81,7 +81,10 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
+    known = directory.result.get("wandb_id")  # a run that is carried on is one run in W&B, too
     logger = WandbLogger(
+        id=known,
+        resume="allow" if known else None,
         project=choice.project,
         entity=choice.entity,
         group=choice.group or f"{config.data.name}-{config.model.name}",
@@ -95,9 +98,9 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
         settings=wandb.Settings(console="off", disable_git=True, disable_code=True, quiet=True),
     )
     logger.experiment.define_metric("*", step_metric="trainer/global_step")
-    log.info(
-        "W&B: %s", logger.experiment.url or f"{_wandb_mode(choice)} in {directory.path.name}/wandb"
-    )
+    directory.record(wandb_id=logger.experiment.id)
+    if _wandb_mode(choice) == "online":
+        log.info("W&B: %s", logger.experiment.url)
     return logger
 
 

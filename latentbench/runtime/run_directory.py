@@ -147,7 +147,7 @@ UNHASHED: Mapping[str, tuple[str, ...]] = {
     "init": ("path", "root", "revision"),
     "model": ("path", "tokenizer"),
     "data": ("root",),
-    "trainer": ("accelerator", "devices", "profiler", "progress", "checkpoint_every"),
+    "trainer": ("accelerator", "devices", "profiler", "progress", "checkpoint_every", "threads"),
     "logger": (),
 }
 

@@ -1,0 +1,276 @@
+"""Wrong input: one line with the key, the value and the way out; exit code 2; no trace left."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from driver import QUICK, inside, tree
+
+# (overrides, pieces that the line must have)
+COMPOSED_WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
+    "unknown option": ("method=nonsense", ("method/nonsense", "dropout_grpo")),
+    "unknown option in a list": ("transform=[nonsense]", ("transform/nonsense", "zero_truncated")),
+    "unknown noise": ("noise=gauss", ("noise/gauss", "shared_mask")),
+    "a schema": ("noise=base_shared_mask", ("noise=base_shared_mask",)),
+    "unknown key": ("rl.learning_rate=1", ("learning_rate", "rl")),
+    "unknown top key": ("epochs=3", ("epochs",)),
+    "key of another noise": ("noise=none noise.rate=0.1", ("rate",)),
+    "word for a number": ("rl.lr=abc", ("rl.lr", "abc")),
+    "null for a number": ("rl.updates=null", ("rl.updates",)),
+    "fraction for a count": ("seed=1.5", ("seed", "1.5")),
+    "text for a list": ("sft.stages=many", ("sft.stages", "many")),
+    "word for a flag": ("latent.pad_to_max=perhaps", ("latent.pad_to_max", "perhaps")),
+    "not an override": ("seed", ("seed",)),
+    "bad syntax": ("seed=[1", ("seed",)),
+    "value for a group": ("noise=0.3", ("noise=0.3",)),
+}
+REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "added top key": ("+foo=1", ("foo", "nothing reads")),
+    "added key": ("+rl.foo=1", ("rl.foo", "nothing reads")),
+    "added key in a plug-in": ("+noise.foo=1", ("noise.foo", "nothing reads")),
+    "added section": ("+rl.deep.er=1", ("rl.deep", "nothing reads")),
+    "_target_ at the top": ("+_target_=os.system", ("_target_",)),
+    "_target_ in a section": ("+rl._target_=os.system", ("rl._target_",)),
+    "_target_ in a plug-in": ("+noise._target_=os.system", ("noise._target_",)),
+    "_target_ in a dictionary": (
+        "+model.architecture._target_=os.system",
+        ("model.architecture._target_",),
+    ),
+    "the word None for a path": ("init.path=None", ("init.path=None", "null")),
+    "the word None for a root": ("data=gsm8k data.root=None", ("data.root=None", "null")),
+    "group of one": ("rl.group_size=1", ("rl.group_size=1", "at least 2")),
+    "k above n": ("protocol.ks=[1,32]", ("protocol.ks=[1, 32]", "pass@32", "protocol.samples")),
+    "k of zero": ("protocol.ks=[0]", ("protocol.ks=[0]",)),
+    "mask rate of one": ("noise.rate=1.0", ("noise.rate=1.0", "[0, 1)")),
+    "negative mask rate": ("noise.rate=-0.1", ("noise.rate=-0.1", "[0, 1)")),
+    "mask rate that is no number": ("noise.rate=nan", ("noise.rate=nan", "[0, 1)")),
+    "unknown mask scope": ("noise.scope=everywhere", ("noise.scope=everywhere", "latent")),
+    "unknown mask site": ("noise.sites=[heads]", ("noise.sites", "attention")),
+    "negative lr": ("rl.lr=-1e-4", ("rl.lr=-0.0001", "1e-4")),
+    "lr that is no number": ("rl.lr=nan", ("rl.lr=nan", "above 0")),
+    "infinite lr": ("sft.lr=inf", ("sft.lr=inf", "above 0")),
+    "zero SFT lr": ("sft.lr=0", ("sft.lr=0", "above 0")),
+    "negative seed": ("seed=-1", ("seed=-1", "at least 0")),
+    "negative init seed": ("init.seed=-1", ("init.seed=-1", "at least 0")),
+    "negative protocol seed": ("protocol.seed=-1", ("protocol.seed=-1", "at least 0")),
+    "no updates": ("rl.updates=0", ("rl.updates=0", "at least 1")),
+    "no training items": ("limit.train_items=0", ("limit.train_items=0", "at least 1")),
+    "no test items": ("limit.eval_items=0", ("limit.eval_items=0", "at least 1")),
+    "no items in a benchmark": ("eval.arithmetic.limit=0", ("eval.arithmetic.limit=0", "at least")),
+    "one beta": ("sft.betas=[0.9]", ("sft.betas=[0.9]", "two")),
+    "beta of one": ("sft.betas=[0.9,1.0]", ("sft.betas=[0.9, 1.0]", "[0, 1)")),
+    "negative clip": ("rl.grad_clip=-1", ("rl.grad_clip=-1", "null")),
+    "negative decay": ("rl.weight_decay=-1", ("rl.weight_decay=-1", "at least 0")),
+    "mix of one": ("sft.mix=1.0", ("sft.mix=1.0", "[0, 1)")),
+    "unknown unit": ("sft.unit=steps", ("sft.unit=steps", "epochs")),
+    "unknown split": ("protocol.split=dev", ("protocol.split=dev", "validation")),
+    "unknown progress": ("trainer.progress=fancy", ("trainer.progress=fancy", "plain")),
+    "unknown precision": ("trainer.precision=8", ("trainer.precision=8", "bf16-mixed")),
+    "unknown accelerator": ("trainer.accelerator=abacus", ("trainer.accelerator=abacus", "cpu")),
+    "unknown profiler": ("trainer.profiler=deep", ("trainer.profiler=deep", "simple")),
+    "selection on test": ("rl.select=test", ("rl.select=test", "validation")),
+    "unknown selection": ("rl.select=best", ("rl.select=best", "last")),
+    "selection without validation": ("rl.select=validation", ("rl.validate_every",)),
+    "two devices": ("trainer.devices=2", ("trainer.devices=2", "-m seed=0,1,2")),
+    "no benchmark": ("eval=[]", ("eval=[]", "eval=[arithmetic]")),
+    "too few stages": ("sft.stages=[4]", ("sft.stages=[4]", "latent.max_stage=1", "2")),
+    "no stages": ("sft.stages=[]", ("sft.stages=[]",)),
+    "negative stage": ("sft.stages=[4,-1]", ("sft.stages=[4, -1]",)),
+    "spare groups unused": ("rl.over_provision=2", ("rl.over_provision=2", "rl.keep=mixed")),
+    "greedy samples": ("protocol.temperature=0", ("protocol.temperature=0", "explore")),
+    "data that cannot be": ("data.n_train=5000", ("data.n_train=5000", "data.lengths")),
+    "unknown operator": ("data.operators=*", ("data.operators", "'+-'")),
+    "negative data seed": ("data.seed=-1", ("data.seed=-1",)),
+    "unknown model type": ("model.architecture.model_type=gpt9", ("model_type=gpt9",)),
+    "unknown architecture key": ("+model.architecture.layers=3", ("model.architecture.layers",)),
+    "word for a width": ("model.architecture.n_embd=wide", ("model.architecture", "n_embd=wide")),
+    "heads that do not divide": ("model.architecture.n_head=3", ("model.architecture", "n_head=3")),
+    "no layers": ("model.architecture.n_layer=0", ("model.architecture.n_layer=0",)),
+    "too few positions": ("model.architecture.n_positions=8", ("positions", "has 8")),
+    "tokenizer that is not there": (
+        "model.tokenizer=/nowhere/tokenizer",
+        ("model.tokenizer=/nowhere/tokenizer",),
+    ),
+    "model that is not there": ("model.path=/nowhere/model", ("/nowhere/model",)),
+    "init that is not there": ("init.path=/nowhere/run", ("init.path=/nowhere/run",)),
+    "inits below a file": ("init.root=occupied/inits", ("init.root=occupied/inits",)),
+    "no W&B account": ("logger=wandb", ("logger=wandb", "logger.wandb.mode=offline")),
+    "unknown W&B mode": (
+        "logger=wandb logger.wandb.mode=later",
+        ("logger.wandb.mode=later", "offline"),
+    ),
+    "no such device": ("trainer=gpu", ("trainer.accelerator=gpu", "trainer=cpu")),
+}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run with overrides that must be refused; returns the line, after checking its manners."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(*overrides: str, pieces: tuple[str, ...] = ()) -> str:
+        before = tree(tmp_path)
+        outcome = inside(*overrides)
+        assert outcome.code == 2, outcome
+        lines = outcome.err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), outcome.err
+        assert "Traceback" not in outcome.out + outcome.err
+        assert "SFT" not in outcome.out and "RL" not in outcome.out
+        for piece in pieces:
+            assert piece in lines[0]
+        assert tree(tmp_path) == before
+        return lines[0]
+
+    return run
+
+
+@pytest.mark.parametrize("name", COMPOSED_WRONG)
+def test_composition_refuses(name: str, refused: Callable[..., str]) -> None:
+    overrides, pieces = COMPOSED_WRONG[name]
+    refused(*overrides.split(), pieces=pieces)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_values_are_refused(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    if name == "no such device":
+        import torch
+
+        if torch.cuda.is_available() or torch.backends.mps.is_available():
+            pytest.skip("this machine has such a device")
+    (tmp_path / "occupied").write_text("a file")
+    overrides, pieces = REFUSED[name]
+    quick = () if "data=gsm8k" in overrides else QUICK
+    refused(*quick, *overrides.split(), pieces=pieces)
+
+
+# -- the output directory -------------------------------------------------------------------------
+
+
+def test_directory_of_another_run(refused: Callable[..., str], tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "result.json").write_text(json.dumps({"run_id": "x", "method": "cot", "seed": 7}))
+    pieces = ("hydra.run.dir=", "taken", "cot", "seed 7", "another")
+    refused(*QUICK, "hydra.run.dir=taken", pieces=pieces)
+
+
+def test_directory_with_foreign_files(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("my only copy")
+    refused(*QUICK, "hydra.run.dir=mine", pieces=("hydra.run.dir=", "mine", "empty"))
+
+
+@pytest.mark.parametrize("path", ["file", "file/run"])
+def test_directory_is_a_file(path: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    refused(*QUICK, f"hydra.run.dir={path}", pieces=("hydra.run.dir=", "file", "is a file"))
+
+
+def test_directory_with_an_unreadable_record(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "result.json").write_text('{"run_id": ')
+    refused(*QUICK, "hydra.run.dir=torn", pieces=("hydra.run.dir=", "torn", "result.json"))
+
+
+def test_an_empty_directory_of_the_user_stays(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "prepared" / "here").mkdir(parents=True)
+    refused(*QUICK, "rl.lr=-1", "hydra.run.dir=prepared/here", pieces=("rl.lr",))
+
+
+# -- data files -----------------------------------------------------------------------------------
+
+TRAIN = ["Ann has 3 apples and buys 4. How many?||<<3+4=7>> #### 7", "2 and 2?||<<2+2=4>> #### 4"]
+VALID = ["5 and 1?||<<5+1=6>> #### 6"]
+TEST = [json.dumps({"question": "9 less 2?", "answer": "It is <<9-2=7>>7.\n#### 7"})]
+GSM8K = ("data=gsm8k", "model=tiny", "data.root=data", "debug=smoke")
+
+
+def write_data(root: Path, train: list[str], valid: list[str], test: list[str]) -> None:
+    """The three files that data=gsm8k reads."""
+    (root / "gsm8k_aug").mkdir(parents=True)
+    (root / "gsm8k").mkdir()
+    (root / "gsm8k_aug" / "train.txt").write_text("".join(row + "\n" for row in train))
+    (root / "gsm8k_aug" / "valid.txt").write_text("".join(row + "\n" for row in valid))
+    (root / "gsm8k" / "test.jsonl").write_text("".join(row + "\n" for row in test))
+
+
+ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
+    "no answer": ({"train": [TRAIN[0], "1 and 1?||<<1+1=2>>"]}, ("train.txt:2", "####")),
+    "empty answer": ({"train": ["1 and 1?||<<1+1=2>> #### "]}, ("train.txt:1", "answer is empty")),
+    "no bars": ({"valid": ["1 and 1? #### 2"]}, ("valid.txt:1", "||")),
+    "wrong field": (
+        {"test": ['{"problem": "1+1", "answer": "#### 2"}']},
+        ("test.jsonl:1", "'question'"),
+    ),
+    "not JSON": ({"test": [TEST[0], "{"]}, ("test.jsonl:2", "JSON")),
+    "answer that is no number": (
+        {"test": [json.dumps({"question": "who?", "answer": "#### Bob"})]},
+        ("Bob",),
+    ),
+    "empty file": ({"train": []}, ("train.txt",)),
+    "overlap of train and test": (
+        {"train": [*TRAIN, "9 less 2?||<<9-2=7>> #### 7"]},
+        ("train", "test", "9 less 2?", "data.drop_overlap=true"),
+    ),
+    "question beyond the positions": (
+        {"train": [f"{'very ' * 200}long?||<<1+1=2>> #### 2"]},
+        ("training question", "positions"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS_WRONG)
+def test_wrong_rows(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    changes, pieces = ROWS_WRONG[name]
+    write_data(tmp_path / "data", **({"train": TRAIN, "valid": VALID, "test": TEST} | changes))
+    refused(*GSM8K, pieces=pieces)
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut short", "no gzip", "no such directory"])
+def test_wrong_files(harm: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    write_data(tmp_path / "data", TRAIN, VALID, TEST)
+    plain = tmp_path / "data" / "gsm8k_aug" / "valid.txt"
+    packed = gzip.compress(plain.read_bytes())
+    pieces: tuple[str, ...] = ("valid.txt",)
+    plain.unlink()
+    if harm == "cut short":
+        plain.with_name("valid.txt.gz").write_bytes(packed[:-9])
+    elif harm == "no gzip":
+        plain.with_name("valid.txt.gz").write_bytes(b"question||#### 1\n")
+    elif harm == "no such directory":
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        pieces = ("data.root=data", "no such directory")
+    refused(*GSM8K, pieces=pieces)
+
+
+# -- the hub out of reach -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pieces"),
+    [
+        (("data=gsm8k", "model=tiny"), ("hub", "data.root=<directory>")),
+        ((*QUICK, "model=gpt2_mini"), ("model.tokenizer=", "hub", "<directory>")),
+        ((*QUICK, "model=gpt2"), ("gpt2", "<directory>")),
+        ((*QUICK, "init.path=someone/model"), ("init.path=someone/model", "directory")),
+    ],
+    ids=["data", "tokenizer", "model", "init"],
+)
+def test_hub_out_of_reach(
+    overrides: tuple[str, ...],
+    pieces: tuple[str, ...],
+    refused: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    refused(*overrides, "debug=smoke", "limit.samples=2", pieces=pieces)
