@@ -47,7 +47,7 @@ class AnalysisError(Exception):
 
 @dataclass(frozen=True)
 class Refused:
-    """A run that was found and not used: kind is failed, unfinished, unreadable or duplicate."""
+    """A run that was found and not used: failed, unfinished, unreadable, duplicate or stale."""
 
     path: Path
     kind: str
@@ -207,6 +207,7 @@ def _run_folders(paths: Sequence[Path | str]) -> list[Path]:
         for folder, names, files in os.walk(path):
             names[:] = [name for name in names if name not in _NOT_ENTERED]
             if RESULT in files:
+                names[:] = [name for name in names if name != "wandb"]  # a copy, kept offline
                 found.setdefault(Path(folder).resolve(), Path(folder))
     return sorted(found.values())
 
@@ -218,6 +219,9 @@ def _fault(result: Any) -> str | None:
     if result.get("schema") != SCHEMA:
         return f"schema is {result.get('schema')!r}, this version reads {SCHEMA}"
     for name in _TEXT_FIELDS:
+        # A run that stopped before its data was read has no protocol yet.
+        if name == "protocol_id" and result.get("status") in _STATUS_KIND and name in result:
+            continue
         if not isinstance(result.get(name), str):
             return f"{name!r} is {result.get(name)!r}, not a name"
     if result.get("status") not in ("completed", *_STATUS_KIND):

@@ -7,7 +7,7 @@ fractions in [0, 1]; the tables turn them into percent.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, TypeVar
@@ -110,17 +110,8 @@ def bootstrap_mean_interval(
     sample = np.asarray(values, dtype=float).ravel()
     if sample.size == 0 or not np.isfinite(sample).all():
         raise ValueError(f"a bootstrap needs finite values, at least one; got {sample.size} values")
-    distinct, counts = np.unique(sample, return_counts=True)
-    if distinct.size == 1:
-        return float(distinct[0]), float(distinct[0])
     generator = np.random.Generator(np.random.Philox(seed))
-    shares = counts / sample.size
-    means = np.empty(resamples)
-    chunk = max(1, _CHUNK // distinct.size)
-    for start in range(0, resamples, chunk):
-        stop = min(start + chunk, resamples)
-        drawn = generator.multinomial(sample.size, shares, size=stop - start)
-        means[start:stop] = drawn @ distinct / sample.size
+    means = _resampled_means(sample, resamples, generator)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
 
@@ -161,3 +152,454 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     if sample.size == 0:
         raise ValueError("a mean needs at least one value")
     return float(sample.mean()), float(sample.std(ddof=1)) if sample.size > 1 else None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over runs and items with its interval, and how many seeds and items it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One number over runs x benchmarks with its interval."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+    benchmarks: int
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations of a paired difference: over items, over seeds, and of one answer.
+
+    `sd_items` is what items differ by after averaging over any number of seeds, `sd_seeds` what a
+    pair of seeds differs by over any number of items, `sd_residual` the luck of one item under one
+    pair of seeds. All in the unit of the values.
+    """
+
+    sd_items: float
+    sd_seeds: float
+    sd_residual: float
+
+
+SeedValues = Mapping[Any, Any] | NDArray[Any] | Sequence[Any]  # [item] by seed, or [seed, item]
+METHODS = ("bootstrap", "t")
+
+
+def hierarchical_interval(
+    values: SeedValues,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    method: str = "bootstrap",
+) -> Interval:
+    """The interval of a mean over seeds and items; one seed: over its items alone.
+
+    `values` are [seed, item], or a mapping from seed to [item]; all seeds answer the same items, so
+    that an item's difficulty does not average out over seeds. "bootstrap" draws seeds, then items:
+    items of the seed averages, and seed effects scaled to their variance beyond what items explain
+    and to Student's t of so few seeds, for plain draws of 3 seeds cover too little. "t" adds the
+    same variances and takes Satterthwaite's degrees of freedom. docs/analysis.md has the coverage
+    of both. Raises ValueError for ragged, empty or non-finite values.
+    """
+    arm = _matrix(values)
+    return _interval([arm], arm.mean(axis=0), level, resamples, seed, method)
+
+
+def hierarchical_difference(
+    a: SeedValues,
+    b: SeedValues,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    pair_seeds: bool = False,
+    method: str = "bootstrap",
+) -> Interval:
+    """The mean of a - b with its interval, paired on items: column i of both is the same item.
+
+    Seeds vary independently in the two arms; `pair_seeds` takes the difference seed by seed where
+    both arms hold the same seeds (equal keys of the mappings, or equal numbers of rows) and share
+    more than the number, as an init or a batch order. `seeds` is the smaller number of the two.
+    Raises ValueError for unequal items, or for seeds that cannot be paired.
+    """
+    arms, each = _arms(a, b, pair_seeds)
+    return _interval(arms, each, level, resamples, seed, method)
+
+
+def difference_p(a: SeedValues, b: SeedValues, pair_seeds: bool = False) -> float:
+    """The two-sided p-value that belongs to `hierarchical_difference` by "t".
+
+    With one seed in both arms: McNemar's for 0/1 outcomes, else the sign-flip test over items.
+    """
+    arms, each = _arms(a, b, pair_seeds)
+    if all(len(arm) == 1 for arm in arms):
+        first, second = _matrix(a)[0], _matrix(b)[0]
+        if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+            return mcnemar(first, second).p
+        return permutation_p(first, second)
+    variance, freedom = _variance(arms, each)
+    if variance == 0.0:
+        return 1.0 if each.mean() == 0.0 else 0.0
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(freedom, -abs(each.mean()) / math.sqrt(variance)))
+
+
+def permutation_p(a: ArrayLike, b: ArrayLike, resamples: int = 10_000, seed: int = 0) -> float:
+    """The two-sided sign-flip test of paired per-item outcomes that need not be 0/1.
+
+    Under the null either arm is as likely to have got the better of an item. Signs of items with
+    one absolute difference are one binomial draw. Monte Carlo p-values count the sample itself, so
+    that the least is 1 / (resamples + 1). Raises ValueError for unequal lengths.
+    """
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values need equal lengths: {first.shape} and {second.shape}")
+    each = first - second
+    # Differences that are equal up to rounding must fall together, or ties would be missed.
+    sizes, counts = np.unique(np.round(np.abs(each[each != 0.0]), 12), return_counts=True)
+    if sizes.size == 0:
+        return 1.0
+    generator = np.random.Generator(np.random.Philox(seed))
+    observed = abs(each.sum())
+    extreme, chunk = 0, max(1, _CHUNK // sizes.size)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        positive = generator.binomial(counts, 0.5, size=(rows, sizes.size))
+        extreme += int(np.sum(np.abs((2 * positive - counts) @ sizes) >= observed - 1e-9))
+    return (extreme + 1) / (resamples + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (1979), in the order given: valid under any dependence."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def interquartile_mean(
+    values: ArrayLike, level: float = 0.95, resamples: int = 2_000, seed: int = 0
+) -> Aggregate:
+    """The mean of the middle half of all scores [run, benchmark] (Agarwal et al. 2021, rliable).
+
+    The interval is the percentile bootstrap over runs, drawn for each benchmark alone. A quarter of
+    the scores, rounded down, is cut at either end. Raises ValueError unless two-dimensional.
+    """
+    scores = _scores(values)
+    generator = np.random.Generator(np.random.Philox(seed))
+    drawn = np.sort(_redrawn(scores, resamples, generator).reshape(resamples, -1), axis=1)
+    cut = scores.size // 4
+    middle = slice(cut, scores.size - cut)
+    low, high = np.quantile(drawn[:, middle].mean(axis=1), [0.5 - level / 2, 0.5 + level / 2])
+    value = float(np.sort(scores, axis=None)[middle].mean())
+    return Aggregate(value, float(low), float(high), *scores.shape)
+
+
+def probability_of_improvement(
+    a: ArrayLike, b: ArrayLike, level: float = 0.95, resamples: int = 2_000, seed: int = 0
+) -> Aggregate:
+    """The chance that a run of `a` beats one of `b`, averaged over benchmarks (rliable's).
+
+    `a` and `b` are [run, benchmark]; ties count one half. The interval is the percentile bootstrap
+    over runs, drawn for each benchmark and arm alone. Raises ValueError for unequal benchmarks.
+    """
+    first, second = _scores(a), _scores(b)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"unequal benchmarks: {first.shape[1]} and {second.shape[1]}")
+    generator = np.random.Generator(np.random.Philox(seed))
+    chances = _beats(_redrawn(first, resamples, generator), _redrawn(second, resamples, generator))
+    low, high = np.quantile(chances, [0.5 - level / 2, 0.5 + level / 2])
+    value = float(_beats(first[None], second[None])[0])
+    runs = min(len(first), len(second))
+    return Aggregate(value, float(low), float(high), runs, first.shape[1])
+
+
+def minimal_detectable_effect(
+    n_items: int,
+    seeds: int,
+    sd_items: float = 0.0,
+    sd_seeds: float = 0.0,
+    sd_residual: float = 0.0,
+    discordance: float | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> float:
+    """The least true difference that a paired two-sided test finds with chance `power`.
+
+    (z[1 - alpha/2] + z[power]) x sqrt(sd_items²/n + sd_seeds²/S + sd_residual²/(n S)), in the unit
+    of the deviations (fractions for shares): see Components. `discordance`, the share of items on
+    which two runs disagree, stands in for `sd_items` where no variances are known: its square root
+    is the deviation of one pair of runs, and seeds are then taken not to average it out. The normal
+    law is optimistic below about five seeds. Raises ValueError for n or S below 1.
+    """
+    if n_items < 1 or seeds < 1:
+        raise ValueError(f"n_items={n_items}, seeds={seeds}: needs at least one of each")
+    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    variance = per_item / n_items + per_seed / seeds + luck / (n_items * seeds)
+    return _reach(power, alpha) * math.sqrt(variance)
+
+
+def detectable_difference(
+    a: SeedValues,
+    b: SeedValues,
+    pair_seeds: bool = False,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> float:
+    """The least true difference that two measured arms, as many seeds and items, would show.
+
+    The formula of `minimal_detectable_effect` with the variance of `hierarchical_difference`.
+    """
+    variance, _ = _variance(*_arms(a, b, pair_seeds))
+    return _reach(power, alpha) * math.sqrt(variance)
+
+
+def items_needed(
+    effect: float,
+    seeds: int,
+    sd_items: float = 0.0,
+    sd_seeds: float = 0.0,
+    sd_residual: float = 0.0,
+    discordance: float | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> int | None:
+    """The fewest items with which `effect` is detectable at `seeds` seeds, by the same formula.
+
+    None where no number of items is enough, because the seeds alone vary too much.
+    """
+    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    left = (effect / _reach(power, alpha)) ** 2 - per_seed / seeds
+    return _least((per_item + luck / seeds), left)
+
+
+def seeds_needed(
+    effect: float,
+    n_items: int,
+    sd_items: float = 0.0,
+    sd_seeds: float = 0.0,
+    sd_residual: float = 0.0,
+    discordance: float | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> int | None:
+    """The fewest seeds per arm with which `effect` is detectable on `n_items` items.
+
+    None where no number of seeds is enough, because the items are too few.
+    """
+    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    left = (effect / _reach(power, alpha)) ** 2 - per_item / n_items
+    return _least(per_seed + luck / n_items, left)
+
+
+def components(a: SeedValues, b: SeedValues) -> Components:
+    """The deviations of the difference of two arms, from the mean squares of their two-way tables.
+
+    Seeds are taken as independent between the arms. With one seed in both arms nothing tells seeds
+    and residual apart: all is put on the items, and `sd_seeds` is nan.
+    """
+    arms, each = _arms(a, b, pair_seeds=False)
+    items = each.size
+    over_items = float(each.var(ddof=1)) if items > 1 else 0.0
+    if any(len(arm) < 2 for arm in arms):
+        return Components(math.sqrt(over_items), math.nan, 0.0)
+    luck = sum(_residual(arm) for arm in arms)
+    over_seeds = sum(_seed_variance(arm) for arm in arms)
+    averaged = sum(_residual(arm) / len(arm) for arm in arms)
+    over_items = max(0.0, over_items - averaged)
+    return Components(math.sqrt(over_items), math.sqrt(over_seeds), math.sqrt(luck))
+
+
+def _matrix(values: SeedValues) -> NDArray[np.float64]:
+    """Values as [seed, item], seeds in the order of their keys."""
+    if isinstance(values, Mapping):
+        rows = [np.asarray(values[key], dtype=float) for key in sorted(values)]
+        if len({row.shape for row in rows}) > 1:
+            raise ValueError("seeds need the same items: " + ", ".join(str(r.size) for r in rows))
+        values = np.array(rows)
+    matrix = np.atleast_2d(np.asarray(values, dtype=float))
+    if matrix.ndim != 2 or matrix.size == 0 or not np.isfinite(matrix).all():
+        raise ValueError(f"needs finite values [seed, item], at least one; got {matrix.shape}")
+    return matrix
+
+
+def _arms(
+    a: SeedValues, b: SeedValues, pair_seeds: bool
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """The [seed, item] tables whose seeds vary independently, and the difference per item."""
+    first, second = _matrix(a), _matrix(b)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"paired values need equal items: {first.shape[1]} and {second.shape[1]}")
+    each = first.mean(axis=0) - second.mean(axis=0)
+    if not pair_seeds:
+        return [first, second], each
+    keyed = isinstance(a, Mapping) and isinstance(b, Mapping)
+    if len(first) != len(second) or (keyed and sorted(a) != sorted(b)):
+        raise ValueError("seeds cannot be paired: the arms hold different seeds")
+    return [first - second], each
+
+
+def _residual(arm: NDArray[np.float64]) -> float:
+    """The mean square of what neither the seed nor the item explains; 0 for one seed or item."""
+    seeds, items = arm.shape
+    if seeds < 2 or items < 2:
+        return 0.0
+    rest = arm - arm.mean(axis=1, keepdims=True) - arm.mean(axis=0) + arm.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (items - 1)))
+
+
+def _seed_variance(arm: NDArray[np.float64]) -> float:
+    """The variance of seed means beyond what the luck of items explains; 0 for one seed."""
+    if len(arm) < 2:
+        return 0.0
+    return max(0.0, float(arm.mean(axis=1).var(ddof=1)) - _residual(arm) / arm.shape[1])
+
+
+def _variance(
+    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The variance of the mean and its Satterthwaite degrees of freedom.
+
+    The freedom takes the seeds' variance before the items' share is taken off: that share is itself
+    an estimate, and without this the interval covers too little at three seeds. It is never less
+    than that of the arm with the fewest seeds.
+    """
+    items = each.size
+    over_items = float(each.var(ddof=1)) / items if items > 1 else 0.0
+    variance = over_items + sum(_seed_variance(arm) / len(arm) for arm in arms)
+    loss, least = over_items**2 / max(items - 1, 1), max(items - 1, 1)
+    for arm in arms:
+        if len(arm) > 1:
+            raw = float(arm.mean(axis=1).var(ddof=1)) / len(arm)
+            loss += raw**2 / (len(arm) - 1)
+            least = min(least, len(arm) - 1)
+    return variance, math.inf if loss == 0.0 else max(least, variance**2 / loss)
+
+
+def _interval(
+    arms: Sequence[NDArray[np.float64]],
+    each: NDArray[np.float64],
+    level: float,
+    resamples: int,
+    seed: int,
+    method: str,
+) -> Interval:
+    if method not in METHODS:
+        raise ValueError(f"method={method!r}: choose one of {', '.join(METHODS)}")
+    mean, seeds = float(each.mean()), min(len(arm) for arm in arms)
+    if all(len(arm) == 1 for arm in arms):
+        low, high = bootstrap_mean_interval(each, level, resamples, seed)
+    elif method == "t":
+        low, high = _t_bounds(arms, each, level)
+    else:
+        low, high = _bootstrap_bounds(arms, each, level, resamples, seed)
+    return Interval(mean, low, high, seeds, each.size)
+
+
+def _t_bounds(
+    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64], level: float
+) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    variance, freedom = _variance(arms, each)
+    mean = float(each.mean())
+    if variance == 0.0:
+        return mean, mean
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+    return mean - half, mean + half
+
+
+def _bootstrap_bounds(
+    arms: Sequence[NDArray[np.float64]],
+    each: NDArray[np.float64],
+    level: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    generator = np.random.Generator(np.random.Philox(seed))
+    means = _resampled_means(each, resamples, generator)
+    normal = NormalDist().inv_cdf(0.5 + level / 2)
+    for arm in arms:
+        effects = arm.mean(axis=1) - arm.mean()
+        if len(arm) < 2 or not effects.any():
+            continue
+        wanted = math.sqrt(_seed_variance(arm)) * stdtrit(len(arm) - 1, 0.5 + level / 2) / normal
+        drawn = generator.integers(0, len(arm), size=(resamples, len(arm)))
+        means = means + wanted / effects.std() * effects[drawn].mean(axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def _scores(values: ArrayLike) -> NDArray[np.float64]:
+    scores = np.asarray(values, dtype=float)
+    if scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
+        raise ValueError(f"needs finite scores [run, benchmark]; got shape {scores.shape}")
+    return scores
+
+
+def _redrawn(
+    scores: NDArray[np.float64], resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """[resample, run, benchmark]: runs drawn with replacement, for each benchmark alone."""
+    runs, benchmarks = scores.shape
+    drawn = generator.integers(0, runs, size=(resamples, runs, benchmarks))
+    return scores[drawn, np.arange(benchmarks)]
+
+
+def _beats(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[resample]: share of pairs of runs in which a is ahead, ties one half, over benchmarks."""
+    ahead = a[:, :, None, :] - b[:, None, :, :]
+    return ((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=(1, 2, 3))
+
+
+def _reach(power: float, alpha: float) -> float:
+    """How many standard errors a difference must be to be found with that power."""
+    if not 0 < alpha < 1 or not 0 < power < 1:
+        raise ValueError(f"power={power}, alpha={alpha}: both must lie between 0 and 1")
+    return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
+
+
+def _parts(
+    sd_items: float, sd_seeds: float, sd_residual: float, discordance: float | None
+) -> tuple[float, float, float]:
+    """The three variances; a discordance takes the place of those of items and residual."""
+    if discordance is not None:
+        if not 0 <= discordance <= 1:
+            raise ValueError(f"discordance={discordance}: a share of items, from 0 to 1")
+        return discordance, sd_seeds**2, 0.0
+    return sd_items**2, sd_seeds**2, sd_residual**2
+
+
+def _least(wanted: float, left: float) -> int | None:
+    """The fewest draws that bring a variance down to what is left for it."""
+    return None if left <= 0 else max(1, math.ceil(wanted / left - 1e-9))
+
+
+def _resampled_means(
+    sample: NDArray[np.float64], resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """[resample]: means of samples drawn with replacement, as one multinomial each."""
+    distinct, counts = np.unique(sample, return_counts=True)
+    if distinct.size == 1:
+        return np.full(resamples, distinct[0])
+    shares = counts / sample.size
+    means = np.empty(resamples)
+    chunk = max(1, _CHUNK // distinct.size)
+    for start in range(0, resamples, chunk):
+        stop = min(start + chunk, resamples)
+        drawn = generator.multinomial(sample.size, shares, size=stop - start)
+        means[start:stop] = drawn @ distinct / sample.size
+    return means

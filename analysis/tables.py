@@ -9,112 +9,114 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from analysis.layout import Figure, Group, Row, Table, comma_separated, latex, markdown
-from analysis.runs import ITEMS, RESULT, AnalysisError, Run, find_runs, naming
+from analysis.collect import (
+    Study,
+    add_inputs,
+    benchmarks_of,
+    collect,
+    init_notes,
+    left_out,
+    made_from,
+)
+from analysis.layout import (
+    Figure,
+    Group,
+    Row,
+    Table,
+    comma_separated,
+    html,
+    latex,
+    markdown,
+    one_line_each,
+)
+from analysis.runs import ITEMS, RESULT, AnalysisError, Run
+from analysis.spec import read_spec
+from analysis.spec_table import build_spec, keeps
 from analysis.stats import mean_std, paired_difference
-from analysis.summary import metric_of, outcomes
-from analysis.variants import row_names
-
-KINDS = ("failed", "unfinished", "duplicate", "protocol", "version")
+from analysis.summary import metric_of
 
 _INIT = re.compile(r"init/[^/]+/pass@1")
 _ACCURACY = re.compile(
     r"(?P<benchmark>[^/]+)/(?:pass@(?P<k>\d+)|(?P<sampled>sampled_pass@1)|maj@(?P<n>\d+))"
 )
-_OUTCOME_COLUMNS = ("benchmark", "item", "stage", "decode", "sample", "correct")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why runs cannot stand in a table: one of KINDS, or `unreadable`, which nothing allows."""
-
-    kind: str
-    lines: tuple[str, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print and write the tables; 0, or 2 after one line that says what to change."""
     options = _parser().parse_args(arguments)
     try:
-        table = collect(options.folders, options.k, options.allow)
+        _check_options(options)
+        spec = read_spec(options.spec, options.over) if options.spec else None
+        if spec is None:
+            table = build(collect(options.folders, options.allow), options.k)
+            name, commas = "table", comma_separated
+        else:
+            study = collect(options.folders, options.allow, lambda run: keeps(spec, run))
+            table, name, commas = build_spec(study, spec), Path(spec.source).stem, one_line_each
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     out = options.out or options.folders[0]
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(table)
-    for name, content in (
-        ("table.md", text),
-        ("table.tex", latex(table)),
-        ("table.csv", comma_separated(table)),
-    ):
-        (out / name).write_text(content, encoding="utf-8", newline="\n")
-    print(text, end="")
+    for ending, spelled in (("md", markdown), ("tex", latex), ("csv", commas), ("html", html)):
+        file = out / f"{name}.{ending}"
+        file.write_text(spelled(table), encoding="utf-8", newline="\n")
+    print(markdown(table), end="")
     return 0
 
 
-def collect(
-    folders: Sequence[Path], ks: Sequence[int] | None = None, allow: Iterable[str] = ()
-) -> Table:
-    """The table of all completed runs under some folders.
-
-    `ks` are the k of pass@k, by default all that the runs carry. Problems go to stderr, one line
-    each; AnalysisError where one of them is not of a kind in `allow`, or where no run is left.
-    """
-    runs, refused = find_runs(folders)
-    names = row_names(runs)
-    runs, repeated = _one_run_per_seed(runs, names)
-    problems = [Problem(r.kind, (f"{r.kind}: {r.path}: {r.reason}",)) for r in refused]
-    problems += [*repeated, *_mixed_protocols(runs), *_mixed_versions(runs)]
-    for problem in problems:
-        print("\n".join(problem.lines), file=sys.stderr)
-    _refuse({problem.kind for problem in problems} - set(allow))
-    if not runs:
-        where = ", ".join(map(str, folders))
-        raise AnalysisError(
-            f"{where}: no completed run with a {RESULT}; give folders that hold runs"
-        )
-    left_out = [problem.kind for problem in problems if problem.kind not in ("protocol", "version")]
-    return build(runs, names, ks, left_out)
+def _check_options(options: argparse.Namespace) -> None:
+    if options.over and not options.spec:
+        raise AnalysisError(f"--over {options.over}: needs --spec, as in --spec ablation")
+    if options.k and options.spec:
+        raise AnalysisError("--k: a spec lists its own columns, as in columns: [pass@2, pass@8]")
+    first = options.folders[0]
+    if options.out is None and (not isinstance(first, Path) or (first / RESULT).is_file()):
+        raise AnalysisError(f"{first}: runs are not written into; say with --out where tables go")
 
 
-def build(
-    runs: Sequence[Run],
-    names: dict[Path, str],
-    ks: Sequence[int] | None = None,
-    left_out: Sequence[str] = (),
-) -> Table:
-    """The table of runs that were found fit to share one; `left_out` are the kinds of others."""
+def build(study: Study, ks: Sequence[int] | None = None) -> Table:
+    """The table of everything in a study; `ks` are the k of pass@k, by default all in the runs."""
+    runs, names = study.runs, study.names
     columns = _columns(runs, ks)
     members: dict[tuple[str, str, str, str], dict[str, list[Run]]] = {}
     for run in runs:
-        for benchmark in _benchmarks(run):
+        for benchmark in benchmarks_of(run):
             group = members.setdefault((run.data, run.model, benchmark, run.protocol_id), {})
             group.setdefault(names[run.path], []).append(run)
     groups = []
     for (data, model, benchmark, protocol), methods in sorted(members.items()):
         rows = [
-            _row(name, benchmark, sorted(own, key=lambda run: run.seed), columns, ks is not None)
+            _row(study, name, benchmark, columns, ks is not None, by_seed(own))
             for name, own in sorted(methods.items())
         ]
         groups.append(Group(data, model, benchmark, protocol, tuple(rows)))
     headings = tuple((column, _heading(column)) for column in columns)
-    return Table(headings, tuple(groups), tuple(_notes(runs, groups, left_out)))
+    return Table(headings, tuple(groups), tuple(_notes(study, groups)))
+
+
+def by_seed(runs: Sequence[Run]) -> list[Run]:
+    """Runs in the order of their seeds."""
+    return sorted(runs, key=lambda run: run.seed)
 
 
 def _row(
-    name: str, benchmark: str, runs: Sequence[Run], columns: Sequence[str], asked: bool
+    study: Study,
+    name: str,
+    benchmark: str,
+    columns: Sequence[str],
+    asked: bool,
+    runs: Sequence[Run],
 ) -> Row:
     figures = {}
     for column in columns:
         if column == "gain":
-            figure = _gain(benchmark, runs)
+            figure = _gain(study, benchmark, runs)
         elif column == "init":
             figure = _over_seeds(runs, f"init/{benchmark}/pass@1", required=False)
         else:
@@ -141,14 +143,14 @@ def _over_seeds(runs: Sequence[Run], metric: str, required: bool) -> Figure | No
     return Figure(mean, std)
 
 
-def _gain(benchmark: str, runs: Sequence[Run]) -> Figure | None:
+def _gain(study: Study, benchmark: str, runs: Sequence[Run]) -> Figure | None:
     """Greedy pass@1 over that of the own init: over seeds, and over items averaged over seeds."""
     if not any(f"init/{benchmark}/pass@1" in run.metrics for run in runs):
         return None
     finals, inits, uids = [], [], set()
     for run in runs:
         for stage, rows in (("final", finals), ("init", inits)):
-            items, greedy = _greedy(run, benchmark, stage)
+            items, greedy = _greedy(study, run, benchmark, stage)
             rows.append(greedy)
             uids.add(items)
             if len(uids) > 1:
@@ -163,16 +165,13 @@ def _gain(benchmark: str, runs: Sequence[Run]) -> Figure | None:
     return Figure(mean, std, (over_items.low, over_items.high), signed=True)
 
 
-def _greedy(run: Run, benchmark: str, stage: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Item uids and greedy outcomes, which must agree with the metric that stands beside them."""
-    metric = f"init/{benchmark}/pass@1" if stage == "init" else f"{benchmark}/pass@1"
-    with naming(run.path / ITEMS):
-        items = run.items(_OUTCOME_COLUMNS, decode="greedy")
-        outcome = outcomes(items, benchmark, stage)
-        assert outcome.greedy is not None  # only greedy rows were read
-        share, recorded = float(outcome.greedy.mean()), run.metric(metric)
-        if abs(share - recorded) > 1e-6:
-            raise ValueError(f"{metric} is {share:.6f} here and {recorded:.6f} in {RESULT}")
+def _greedy(
+    study: Study, run: Run, benchmark: str, stage: str
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Item uids and greedy outcomes."""
+    outcome = study.outcomes(run, benchmark, stage)
+    if outcome.greedy is None:
+        raise AnalysisError(f"{run.path / ITEMS}: no greedy answers of {benchmark!r}, {stage}")
     return outcome.items, outcome.greedy
 
 
@@ -204,97 +203,20 @@ def _heading(column: str) -> str:
     return named.get(column, column)
 
 
-def _benchmarks(run: Run) -> list[str]:
-    """Every benchmark of which the run holds an accuracy; AnalysisError where it holds none."""
-    matches = map(_ACCURACY.fullmatch, run.metrics)
-    found = sorted({match["benchmark"] for match in matches if match})
-    if not found:
-        raise AnalysisError(f"{run.path / RESULT}: no metric '<benchmark>/pass@1'; evaluate again")
-    return found
-
-
-def _one_run_per_seed(
-    runs: Sequence[Run], names: dict[Path, str]
-) -> tuple[list[Run], list[Problem]]:
-    """Keep the first of the runs that differ in nothing that a row shows, and name the others."""
-    kept: dict[tuple[str, str, str, int, str], Run] = {}
-    repeated = []
-    for run in runs:
-        key = (run.data, run.model, names[run.path], run.seed, run.protocol_id)
-        first = kept.setdefault(key, run)
-        if first is not run:
-            reason = f"same method, data, model and seed {run.seed} as {first.path}"
-            repeated.append(Problem("duplicate", (f"duplicate: {run.path}: {reason}",)))
-    return list(kept.values()), repeated
-
-
-def _mixed_protocols(runs: Sequence[Run]) -> list[Problem]:
-    """One problem for each benchmark that was measured under more than one protocol."""
-    used: dict[str, dict[str, list[Path]]] = {}
-    for run in runs:
-        for benchmark in _benchmarks(run):
-            used.setdefault(benchmark, {}).setdefault(run.protocol_id, []).append(run.path)
-    return [
-        Problem(
-            "protocol",
-            _listed("protocol", f"benchmark {benchmark!r} has {len(own)} protocols", own),
-        )
-        for benchmark, own in sorted(used.items())
-        if len(own) > 1
-    ]
-
-
-def _mixed_versions(runs: Sequence[Run]) -> list[Problem]:
-    used: dict[str, list[Path]] = {}
-    for run in runs:
-        used.setdefault(_code(run), []).append(run.path)
-    if len(used) < 2:
-        return []
-    return [Problem("version", _listed("version", f"runs of {len(used)} code versions", used))]
-
-
-def _listed(kind: str, what: str, paths: dict[str, list[Path]]) -> tuple[str, ...]:
-    lines = [f"  {name}: {', '.join(map(str, own))}" for name, own in sorted(paths.items())]
-    return (f"{kind}: {what}:", *lines)
-
-
-def _refuse(kinds: set[str]) -> None:
-    """Raise unless there is nothing to refuse; the problems themselves have been printed."""
-    if "unreadable" in kinds:
-        raise AnalysisError("unreadable runs: no table without them; run them again or remove them")
-    if kinds:
-        asked = ",".join(kind for kind in KINDS if kind in kinds)
-        raise AnalysisError(f"refused: {asked}; repair or leave out these runs, or --allow {asked}")
-
-
-def _code(run: Run) -> str:
-    """The code that made a run, as one text: equal texts are the same code, if it was committed."""
-    provenance = run.result.get("provenance") or {}
-    commit = (provenance.get("git_commit") or "unknown")[:12]
-    changed = ", with uncommitted changes" if provenance.get("git_dirty") else ""
-    return f"version {provenance.get('version') or 'unknown'}, commit {commit}{changed}"
-
-
-def _notes(runs: Sequence[Run], groups: Sequence[Group], left_out: Sequence[str]) -> list[str]:
-    codes = "; ".join(sorted({_code(run) for run in runs}))
+def _notes(study: Study, groups: Sequence[Group]) -> list[str]:
+    runs = study.runs
     notes = [
-        f"Made from {len(runs)} run{'s' * (len(runs) != 1)}: {codes}.",
+        made_from(runs),
         "Percent of items; ± is the sample standard deviation over seeds, absent for one seed. "
         "Gains are points over the method's own init, with the 95 % paired bootstrap interval over "
         "items (per-item differences averaged over seeds).",
+        *left_out(study.refused),
     ]
-    if left_out:
-        counts = ", ".join(f"{left_out.count(kind)} {kind}" for kind in KINDS if kind in left_out)
-        notes.append(f"Left out: {counts}.")
-    benchmarks = [group.benchmark for group in groups]
-    protocols: dict[str, set[str]] = {name: set() for name in benchmarks}
     for group in groups:
-        protocols[group.benchmark].add(group.protocol)
-        notes += [*_seed_notes(group, runs), *_init_notes(group, runs)]
-    for benchmark, own in protocols.items():
-        if len(own) > 1:
-            notes.append(f"{benchmark}: {len(own)} protocols; do not compare across their groups.")
-    return notes
+        own = {row.name: [run for run in runs if run.run_id in row.run_ids] for row in group.rows}
+        where = f"{group.benchmark} (data {group.data}, model {group.model})"
+        notes += [*_seed_notes(group, runs), *init_notes(where, own)]
+    return notes + study.warnings
 
 
 def _seed_notes(group: Group, runs: Sequence[Run]) -> list[str]:
@@ -307,20 +229,6 @@ def _seed_notes(group: Group, runs: Sequence[Run]) -> list[str]:
     return [f"{group.benchmark} (data {group.data}, model {group.model}): unequal seeds: {listed}."]
 
 
-def _init_notes(group: Group, runs: Sequence[Run]) -> list[str]:
-    """A warning where the seeds of a row started from different inits: their spread includes it."""
-    init_of = {run.run_id: (run.result.get("init") or {}).get("id") for run in runs}
-    notes = []
-    for row in group.rows:
-        inits = {str(init_of[run_id]) for run_id in row.run_ids}
-        if len(inits) > 1:
-            where = f"{group.benchmark} (data {group.data}, model {group.model})"
-            notes.append(
-                f"{where}: {row.name} starts from {len(inits)} inits: {', '.join(sorted(inits))}."
-            )
-    return notes
-
-
 def _whole_numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
@@ -328,32 +236,20 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _kinds(text: str) -> tuple[str, ...]:
-    kinds = tuple(part.strip() for part in text.split(","))
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: choose from {', '.join(KINDS)}")
-    return kinds
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis.tables", description=__doc__)
+    add_inputs(parser)
     parser.add_argument(
-        "folders", nargs="+", type=Path, help="folders that hold runs, at any depth"
+        "--spec", help="a YAML file that says what to show, or a preset of conf/analysis by name"
     )
     parser.add_argument(
-        "--out", type=Path, help="where table.md/.tex/.csv go; default: first folder"
+        "--over", metavar="KEY", help="with --spec: one row for each value of this config key"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the .md, .tex, .csv and .html go; default: first folder"
     )
     parser.add_argument(
         "--k", type=_whole_numbers, help="the k of pass@k; default: all in the runs"
-    )
-    parser.add_argument(
-        "--allow",
-        type=_kinds,
-        default=(),
-        help=f"make the table in spite of problems: {', '.join(KINDS)} (comma-separated); runs "
-        "that are failed, unfinished or duplicate are left out with a note, each protocol gets "
-        "groups of its own",
     )
     return parser
 

@@ -8,28 +8,45 @@ are not differences.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.runs import Run
 
 _IGNORED_BRANCHES = {"hydra", "logger", "paths"}
-_IGNORED_LEAVES = {"seed", "dir", "path", "root", "progress", "profiler", "checkpoint_every"}
+_PLACES = {"dir", "path", "root", "progress", "profiler", "checkpoint_every", "threads"}
+_SEED = {"seed"}
 _IGNORED_ENDINGS = ("_dir", "_path")
 
 
-def row_names(runs: Sequence[Run]) -> dict[Path, str]:
-    """The row that each run belongs to, by run path; runs of one name differ only in their seed."""
+def row_names(runs: Sequence[Run], apart: Collection[str] = ()) -> dict[Path, str]:
+    """The row that each run belongs to, by run path; runs of one name differ only in their seed.
+
+    Config keys in `apart`, and those below them, are told apart elsewhere and name no row.
+    """
     names: dict[Path, str] = {}
     families: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         families.setdefault((run.data, run.model, run.method), []).append(run)
     for (_, _, method), members in families.items():
-        configs = [_flatten(run.result.get("config") or {}) for run in members]
+        configs = [_without(config_values(run, with_seed=False), apart) for run in members]
         for run, label in zip(members, _labels(configs), strict=True):
             names[run.path] = f"{method} ({label})" if label else method
     return names
+
+
+def config_values(run: Run, with_seed: bool = True) -> dict[str, str]:
+    """The config of a run as dotted keys and texts, without places on disk and logging."""
+    skipped = _PLACES if with_seed else _PLACES | _SEED
+    return _flatten(run.result.get("config") or {}, skipped)
+
+
+def _without(config: dict[str, str], apart: Collection[str]) -> dict[str, str]:
+    if not apart:
+        return config
+    below = tuple(f"{key}." for key in apart)
+    return {k: v for k, v in config.items() if k not in apart and not k.startswith(below)}
 
 
 def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
@@ -48,16 +65,16 @@ def _label(config: Mapping[str, str], keys: Sequence[str]) -> str:
     return ", ".join(f"{key}={config.get(key, 'absent')}" for key in keys)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flatten(tree: Mapping[str, Any], skipped: Collection[str], prefix: str = "") -> dict[str, str]:
     """Dotted leaf keys with their values as text, without what cannot change a result."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
-        if name in _IGNORED_LEAVES or name.endswith(_IGNORED_ENDINGS):
+        if name in skipped or name.endswith(_IGNORED_ENDINGS):
             continue
         if not prefix and name in _IGNORED_BRANCHES:
             continue
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{name}."))
+            flat.update(_flatten(value, skipped, f"{prefix}{name}."))
         else:
             flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
     return flat

@@ -1,0 +1,450 @@
+"""Run directories as one study: found, checked, and laid out as one tidy frame.
+
+`python -m analysis.collect RUNS... --out frame.parquet` writes the frame: one row per run and
+metric. What cannot stand in one table is refused by path; `--allow` takes it with a footnote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.runs import ITEMS, RESULT, AnalysisError, Refused, Run, find_runs, naming, read_run
+from analysis.summary import Outcomes, outcomes
+from analysis.sweep import stale_jobs
+from analysis.variants import row_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("failed", "unfinished", "duplicate", "stale", "protocol", "version", "seed")
+COLUMNS = (
+    "path",
+    "run_id",
+    "protocol_id",
+    "method",
+    "row",
+    "data",
+    "model",
+    "seed",
+    "init_id",
+    "version",
+    "benchmark",
+    "stage",
+    "metric",
+    "value",
+)
+_LEAVES_OUT = ("failed", "unfinished", "duplicate")  # the other kinds stay in when allowed
+_NO_BENCHMARK = {"train", "latent", "perf", "trainer"}
+_READ = ("benchmark", "item", "stage", "decode", "sample", "prediction", "correct")
+_WANDB = "wandb://"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why runs cannot stand in a table: one of KINDS, or `unreadable`, which nothing allows."""
+
+    kind: str
+    lines: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Completed runs that may stand in one table, the runs left out, and what must be said below.
+
+    `names` is the row of each run by its path; `warnings` are sentences about what was allowed.
+    """
+
+    runs: list[Run]
+    names: dict[Path, str]
+    refused: list[Refused]
+    warnings: list[str]
+    _outcomes: dict[Path, dict[tuple[str, str], Outcomes]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def footnotes(self) -> list[str]:
+        """Sentences for below a table: what it rests on, what is missing, what was allowed."""
+        seeds = _seed_notes(self.runs, self.names)
+        return [made_from(self.runs), *left_out(self.refused), *self.warnings, *seeds]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per run and metric, with the columns `COLUMNS`; shares are fractions.
+
+        `benchmark` is empty for metrics of the training; `row` is the table row of the run.
+        """
+        import pandas as pd
+
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        for run in self.runs:
+            common = _identity(run, self.names[run.path])
+            metrics = [(*split_metric(name), _value(run, name)) for name in sorted(run.metrics)]
+            for name, value in zip(COLUMNS[: len(common)], common, strict=True):
+                columns[name] += [value] * len(metrics)
+            for name, values in zip(COLUMNS[len(common) :], zip(*metrics, strict=True)):  # noqa: B905
+                columns[name] += values
+        frame = pd.DataFrame(columns)
+        frame.attrs["footnotes"] = list(self.footnotes)
+        return frame
+
+    def outcomes(self, run: Run, benchmark: str, stage: str = "final") -> Outcomes:
+        """The per-item outcomes of one benchmark at one stage, read once for each run.
+
+        AnalysisError where the run has none, or where they contradict its recorded metrics.
+        """
+        held = self._outcomes.get(run.path)
+        if held is None:
+            held = self._outcomes[run.path] = _read_outcomes(run)
+        if (benchmark, stage) not in held:
+            raise AnalysisError(
+                f"{run.path / ITEMS}: no rows of benchmark {benchmark!r} at stage {stage!r}; "
+                "evaluate again or leave the run out"
+            )
+        return held[benchmark, stage]
+
+
+def collect(
+    paths: Sequence[Path | str],
+    allow: Iterable[str] = (),
+    keep: Callable[[Run], bool] | None = None,
+) -> Study:
+    """The study of all completed runs under some folders, or in `wandb://entity/project`.
+
+    `keep` says which of them belong to it; the others are not checked.
+
+    Problems go to stderr, with their paths. AnalysisError where one is not of a kind in `allow`,
+    or where no run is left. Failed, unfinished and duplicate runs that are allowed are left out;
+    stale runs, protocols, versions and unequal seeds that are allowed stay in, with a footnote.
+    """
+    runs, refused = find_runs([path for path in paths if not str(path).startswith(_WANDB)])
+    for path in paths:
+        if str(path).startswith(_WANDB):
+            from analysis.wandb_runs import project_runs
+
+            logged, others = project_runs(str(path).removeprefix(_WANDB))
+            runs, refused = [*runs, *logged], [*refused, *others]
+    allowed, found = set(allow), len(runs)
+    runs = [run for run in runs if keep is None or keep(run)]
+    if found and not runs:
+        raise AnalysisError(f"filter: leaves none of {found} runs; change it")
+    runs, stale = _without_stale(runs, "stale" in allowed)
+    names = row_names(runs)
+    runs, repeated = _one_run_per_seed(runs, names)
+    refused = [*refused, *repeated]
+    problems = [Problem(r.kind, (f"{r.kind}: {r.path}: {r.reason}",)) for r in refused]
+    problems += [*stale, *_mixed_protocols(runs), *_mixed_versions(runs)]
+    problems += _missing_seeds(runs, names, _methods_of(refused))
+    for problem in problems:
+        print("\n".join(problem.lines), file=sys.stderr)
+    _refuse({problem.kind for problem in problems} - allowed)
+    if not runs:
+        where = ", ".join(map(str, paths))
+        raise AnalysisError(
+            f"{where}: no completed run with a {RESULT}; give folders that hold runs"
+        )
+    return Study(runs, names, refused, [problem.note for problem in problems if problem.note])
+
+
+def split_metric(name: str) -> tuple[str, str, str]:
+    """Benchmark, stage and metric of a metric's full name; no benchmark for those of training."""
+    stage = "init" if name.startswith("init/") else "final"
+    rest = name.removeprefix("init/")
+    benchmark, slash, metric = rest.rpartition("/")
+    if not slash or benchmark.partition("/")[0] in _NO_BENCHMARK:
+        return "", stage, rest
+    return benchmark, stage, metric
+
+
+def benchmarks_of(run: Run) -> list[str]:
+    """Every benchmark of which the run holds an accuracy; AnalysisError where it holds none."""
+    found = set()
+    for name in run.metrics:
+        benchmark, stage, metric = split_metric(name)
+        if benchmark and stage == "final" and _is_accuracy(metric):
+            found.add(benchmark)
+    if not found:
+        raise AnalysisError(f"{run.path / RESULT}: no metric '<benchmark>/pass@1'; evaluate again")
+    return sorted(found)
+
+
+def code_of(run: Run) -> str:
+    """The code that made a run, as one text: equal texts are the same code, if it was committed."""
+    provenance = run.result.get("provenance") or {}
+    commit = (provenance.get("git_commit") or "unknown")[:12]
+    changed = ", with uncommitted changes" if provenance.get("git_dirty") else ""
+    return f"version {provenance.get('version') or 'unknown'}, commit {commit}{changed}"
+
+
+def made_from(runs: Sequence[Run]) -> str:
+    """The sentence that says what a table rests on: how many runs, of which code."""
+    codes = "; ".join(sorted({code_of(run) for run in runs}))
+    return f"Made from {len(runs)} run{'s' * (len(runs) != 1)}: {codes}."
+
+
+def left_out(refused: Sequence[Refused]) -> list[str]:
+    """The sentence that counts the runs left out, if any was."""
+    kinds = [one.kind for one in refused]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
+    return [f"Left out: {counts}."] if counts else []
+
+
+def init_notes(where: str, rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """A warning where the seeds of a row started from different inits: their spread includes it."""
+    notes = []
+    for name, runs in rows.items():
+        inits = {str((run.result.get("init") or {}).get("id")) for run in runs}
+        if len(inits) > 1:
+            listed = ", ".join(sorted(inits))
+            notes.append(f"{where}: {name} starts from {len(inits)} inits: {listed}.")
+    return notes
+
+
+def place(text: str) -> Path | str:
+    """A command line's place of runs: a folder, or a W&B project left as text."""
+    return text if text.startswith(_WANDB) else Path(text)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """`--allow` as a tuple; argparse shows the error."""
+    given = tuple(part.strip() for part in text.split(","))
+    unknown = [kind for kind in given if kind not in KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: choose from {', '.join(KINDS)}")
+    return given
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every command over a study takes: where the runs are, what is allowed."""
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=place,
+        metavar="RUNS",
+        help="folders that hold runs, at any depth, or wandb://entity/project",
+    )
+    add_allow(parser)
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """The argument that takes problems with a footnote."""
+    parser.add_argument(
+        "--allow",
+        type=kinds,
+        default=(),
+        help=f"go on in spite of problems: {', '.join(KINDS)} (comma-separated); runs that are "
+        "failed, unfinished or duplicate are left out, the others stay in, with a footnote",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the frame of a study; 0, or 2 after one line that says what to change."""
+    options = _parser().parse_args(arguments)
+    try:
+        study = collect(options.folders, options.allow)
+        frame = study.frame
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(options.out, index=False)
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {len(frame)} rows from {len(study.runs)} runs")
+    for note in study.footnotes:
+        print(f"- {note}")
+    return 0
+
+
+def _identity(run: Run, row: str) -> tuple[Any, ...]:
+    init = (run.result.get("init") or {}).get("id")
+    return (
+        str(run.path),
+        run.run_id,
+        run.protocol_id,
+        run.method,
+        row,
+        run.data,
+        run.model,
+        run.seed,
+        "" if init is None else str(init),
+        code_of(run),
+    )
+
+
+def _value(run: Run, name: str) -> float:
+    """A metric for the frame, where what was not measured may stand as NaN."""
+    value = run.metrics[name]
+    return math.nan if value is None or value != value else run.metric(name)
+
+
+def _is_accuracy(metric: str) -> bool:
+    head, at, number = metric.partition("@")
+    return bool(at) and head in ("pass", "sampled_pass", "maj") and number.isdigit()
+
+
+def _read_outcomes(run: Run) -> dict[tuple[str, str], Outcomes]:
+    items = run.items(_READ)
+    held = {}
+    with naming(run.path / ITEMS):
+        pairs = items[["benchmark", "stage"]].drop_duplicates().to_numpy().tolist()
+        for benchmark, stage in sorted(pairs):
+            held[benchmark, stage] = outcomes(items, benchmark, stage)
+            _check(run, benchmark, stage, held[benchmark, stage])
+    return held
+
+
+def _check(run: Run, benchmark: str, stage: str, outcome: Outcomes) -> None:
+    """The items must bear out the metrics that stand beside them."""
+    metric = f"init/{benchmark}/pass@1" if stage == "init" else f"{benchmark}/pass@1"
+    if outcome.greedy is None or metric not in run.metrics:
+        return
+    share, recorded = float(outcome.greedy.mean()), run.metric(metric)
+    if abs(share - recorded) > 1e-6:
+        raise ValueError(f"{metric} is {share:.6f} here and {recorded:.6f} in {RESULT}")
+
+
+def _without_stale(runs: Sequence[Run], keep: bool) -> tuple[list[Run], list[Problem]]:
+    """Runs that the last sweep of their multirun folder would not have made."""
+    reasons = stale_jobs([run.path for run in runs])
+    problems = [
+        Problem(
+            "stale",
+            (f"stale: {path}: {reason}",),
+            f"{path.name} of {path.parent.name} is left from an earlier sweep in that folder.",
+        )
+        for path, reason in reasons.items()
+    ]
+    return [run for run in runs if keep or run.path not in reasons], problems
+
+
+def _one_run_per_seed(
+    runs: Sequence[Run], names: Mapping[Path, str]
+) -> tuple[list[Run], list[Refused]]:
+    """Keep the first of the runs that differ in nothing that a row shows, and name the others."""
+    kept: dict[tuple[str, str, str, int, str], Run] = {}
+    repeated = []
+    for run in runs:
+        key = (run.data, run.model, names[run.path], run.seed, run.protocol_id)
+        first = kept.setdefault(key, run)
+        if first is not run:
+            reason = f"same method, data, model and seed {run.seed} as {first.path}"
+            repeated.append(Refused(run.path, "duplicate", reason))
+    return list(kept.values()), repeated
+
+
+def _mixed_protocols(runs: Sequence[Run]) -> Iterator[Problem]:
+    """One problem for each benchmark that was measured under more than one protocol."""
+    used: dict[str, dict[str, list[Path]]] = {}
+    for run in runs:
+        for benchmark in benchmarks_of(run):
+            used.setdefault(benchmark, {}).setdefault(run.protocol_id, []).append(run.path)
+    for benchmark, own in sorted(used.items()):
+        if len(own) > 1:
+            yield Problem(
+                "protocol",
+                _listed("protocol", f"benchmark {benchmark!r} has {len(own)} protocols", own),
+                f"{benchmark}: {len(own)} protocols; do not compare across their groups.",
+            )
+
+
+def _mixed_versions(runs: Sequence[Run]) -> Iterator[Problem]:
+    used: dict[str, list[Path]] = {}
+    for run in runs:
+        used.setdefault(code_of(run), []).append(run.path)
+    if len(used) > 1:
+        lines = _listed("version", f"runs of {len(used)} code versions", used)
+        yield Problem("version", lines, f"Runs of {len(used)} code versions stand side by side.")
+
+
+def _methods_of(refused: Sequence[Refused]) -> set[tuple[str, str, str]]:
+    """Data, model and method of runs that are named as refused already, as far as they say."""
+    found = set()
+    for one in refused:
+        if one.kind != "unreadable" and (one.path / RESULT).is_file():
+            run = read_run(one.path)
+            found.add((run.data, run.model, run.method))
+    return found
+
+
+def _missing_seeds(
+    runs: Sequence[Run], names: Mapping[Path, str], known: Collection[tuple[str, str, str]]
+) -> Iterator[Problem]:
+    """One problem for each data set and model whose rows do not rest on the same seeds.
+
+    A method in `known` lacks a run that was named before: its seeds need no second permission.
+    """
+    arms: dict[tuple[str, str], dict[str, dict[int, Path]]] = {}
+    excused: set[tuple[str, str, str]] = set()
+    for run in runs:
+        arm = arms.setdefault((run.data, run.model), {}).setdefault(names[run.path], {})
+        arm[run.seed] = run.path
+        if (run.data, run.model, run.method) in known:
+            excused.add((run.data, run.model, names[run.path]))
+    for (data, model), rows in sorted(arms.items()):
+        every = set().union(*rows.values())
+        short = {
+            name: own
+            for name, own in sorted(rows.items())
+            if set(own) != every and (data, model, name) not in excused
+        }
+        if short:
+            head = f"seed: data {data}, model {model}: rows with fewer seeds than others:"
+            lines = [_missing_line(name, own, every) for name, own in short.items()]
+            yield Problem("seed", (head, *lines))
+
+
+def _missing_line(name: str, own: Mapping[int, Path], every: set[int]) -> str:
+    missing = ", ".join(map(str, sorted(every - set(own))))
+    return (
+        f"  {name}: no seed {missing}; it has {', '.join(f'{s} in {own[s]}' for s in sorted(own))}"
+    )
+
+
+def _listed(kind: str, what: str, paths: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    lines = [f"  {name}: {', '.join(map(str, own))}" for name, own in sorted(paths.items())]
+    return (f"{kind}: {what}:", *lines)
+
+
+def _refuse(found: set[str]) -> None:
+    """Raise unless there is nothing to refuse; the problems themselves have been printed."""
+    if "unreadable" in found:
+        raise AnalysisError("unreadable runs: no table without them; run them again or remove them")
+    if found:
+        asked = ",".join(kind for kind in KINDS if kind in found)
+        raise AnalysisError(f"refused: {asked}; repair or leave out these runs, or --allow {asked}")
+
+
+def _seed_notes(runs: Sequence[Run], names: Mapping[Path, str]) -> list[str]:
+    """A warning for each data set and model whose rows do not rest on the same seeds."""
+    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for run in runs:
+        arm = seeds.setdefault((run.data, run.model), {}).setdefault(names[run.path], set())
+        arm.add(run.seed)
+    notes = []
+    for (data, model), rows in sorted(seeds.items()):
+        if len({tuple(sorted(own)) for own in rows.values()}) > 1:
+            listed = "; ".join(
+                f"{name} {', '.join(map(str, sorted(own)))}" for name, own in sorted(rows.items())
+            )
+            notes.append(f"data {data}, model {model}: unequal seeds: {listed}.")
+    return notes
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis.collect", description=__doc__)
+    add_inputs(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the frame, as a Parquet file: frame.parquet"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
