@@ -18,7 +18,7 @@ from torch import nn
 
 from latentbench.carrier import Carrier
 from latentbench.errors import InputError
-from latentbench.noise import ANSWER, PROMPT, Gains, NoiseSource
+from latentbench.noise import ANSWER, PROMPT, Gains, NoiseSource, prefix_safe
 from latentbench.records import Answers, NoiseRecord, PromptBatch, Replay, Text
 
 
@@ -86,7 +86,7 @@ class Policy:
         width = self.model.config.hidden_size
         return {"embedding": width} | {site: width for site in residual_branches(self.model)}
 
-    def quiet(self, noise: NoiseSource) -> Policy:
+    def under(self, noise: NoiseSource) -> Policy:
         """The same policy under another noise source."""
         return replace(self, noise=noise)
 
@@ -119,7 +119,7 @@ class Policy:
 
         What the noise leaves alone runs once per prompt: nothing, the prompt, or all thoughts.
         """
-        if self.noise.diverges == "prompt":
+        if not prefix_safe(self.noise):
             return self.think(self.prefill(prompts.repeat(group_size), record), record)
         state = self.prefill(prompts, record)
         if self.noise.diverges == "latent":
@@ -199,17 +199,20 @@ class Policy:
         real = text.mask.bool()
         law = self.log_law(hidden[real], temperature)
         scores = law.gather(1, text.ids[real][:, None])[:, 0]
-        probable = law.exp()
-        entropy = -(probable * law.masked_fill(probable == 0, 0.0)).sum(dim=-1).detach()
+        with torch.no_grad():
+            entropy = torch.special.entr(law.exp()).sum(dim=-1)
         return Replay(_scatter(scores, real), _scatter(entropy, real), thoughts)
 
     def log_law(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         """Log-probabilities [row, token type] in float32 of the text that may follow `hidden`."""
-        logits = self.model.get_output_embeddings()(hidden).to(_at_least_float32(hidden.dtype))
+        logits = self.model.get_output_embeddings()(hidden)
+        logits = logits.to(_at_least_float32(logits.dtype))
         if self.forbidden:
             banned = torch.tensor(self.forbidden, device=logits.device)
             logits = logits.index_fill(-1, banned, float("-inf"))
-        return torch.log_softmax(logits / (temperature or 1.0), dim=-1)
+        if temperature not in (0.0, 1.0):
+            logits = logits / temperature
+        return torch.log_softmax(logits, dim=-1)
 
     # -- one forward --------------------------------------------------------------------------
 

@@ -200,8 +200,8 @@ class Rollouts:
     def groups(self, index: Sequence[int]) -> Rollouts:
         """The sub-batch of the given prompts, whole groups only."""
         size = self.group_size
-        rows = torch.tensor([g * size + k for g in index for k in range(size)], dtype=torch.long)
-        rows = rows.to(self.answers.log_probs.device)
+        places = [group * size + k for group in index for k in range(size)]
+        rows = torch.tensor(places, dtype=torch.long, device=self.answers.log_probs.device)
         return Rollouts(
             prompts=tuple(self.prompts[g] for g in index),
             group_size=size,
@@ -211,7 +211,7 @@ class Rollouts:
                 self.answers.log_probs[rows],
                 self.answers.truncated[rows],
             ),
-            texts=tuple(self.texts[int(row)] for row in rows),
+            texts=tuple(self.texts[place] for place in places),
             rewards=self.rewards[torch.tensor(list(index), dtype=torch.long)],
             dispersion=self.dispersion,
         )

@@ -32,7 +32,7 @@ KINDS = (
 
 
 # Without a gradient scaler, which 16-bit floats would need.
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass
@@ -111,6 +111,7 @@ class RlConfig:
     over_provision: int = 1
     kl: float = 0.0
     mask_rate: float = 0.2
+    rollout_rows: int = 1024
     micro_batch: int = 1024
     validate_every: int = 0
     validation_items: int = 500
@@ -355,8 +356,8 @@ def apply_limits(config: Config) -> None:
     """Shorten the experiment by `limit`; the shortened values are what the run records."""
     limit = config.limit
     if limit.sft_updates_per_stage is not None:
+        config.sft.stages = _capped(config.sft, limit.sft_updates_per_stage)
         config.sft.unit = "updates"
-        config.sft.stages = [limit.sft_updates_per_stage for _ in config.sft.stages]
     if limit.rl_updates is not None:
         config.rl.updates = min(config.rl.updates, limit.rl_updates)
     if limit.samples is not None:
@@ -374,6 +375,13 @@ def _check_limits(config: Config) -> None:
     for key, value in limits.items():
         if value is not None and value < 1:
             raise InputError(f"{key}={value}: must be at least 1, or null for no limit")
+
+
+def _capped(sft: SftConfig, most: int) -> list[int]:
+    """At most so many updates per stage (for stages counted in epochs: so many); 0 stays 0."""
+    if sft.unit == "updates":
+        return [min(length, most) for length in sft.stages]
+    return [most if length else 0 for length in sft.stages]
 
 
 def check(config: Config) -> None:
@@ -395,6 +403,7 @@ def _check_numbers(config: Config) -> None:
         "rl.inner_updates": (config.rl.inner_updates, 1),
         "rl.over_provision": (config.rl.over_provision, 1),
         "rl.micro_batch": (config.rl.micro_batch, 1),
+        "rl.rollout_rows": (config.rl.rollout_rows, 1),
         "rl.validate_every": (config.rl.validate_every, 0),
         "rl.validation_items": (config.rl.validation_items, 1),
         "rl.kl": (config.rl.kl, 0),
@@ -442,7 +451,7 @@ def _check_choices(config: Config) -> None:
         "rl.keep": (config.rl.keep, ("all", "mixed")),
         "protocol.split": (config.protocol.split, ("train", "validation", "test")),
         "protocol.explore": (config.protocol.explore, ("answer", "latent", "both")),
-        "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "none")),
+        "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "quiet")),
         "trainer.accelerator": (config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
         "trainer.precision": (config.trainer.precision, PRECISIONS),
         "trainer.profiler": (config.trainer.profiler or "simple", ("simple", "advanced")),

@@ -18,7 +18,7 @@ import torch
 from latentbench.advantage import Advantage
 from latentbench.evaluation.greedy import greedy_accuracy
 from latentbench.layout import Layout
-from latentbench.modules.stage import Stage
+from latentbench.modules.training_module import TrainingModule
 from latentbench.policy import Decoding, Policy
 from latentbench.policy_loss import PolicyLoss
 from latentbench.records import Groups, LossInput, Prompt, Replay, Rollouts, collate_prompts
@@ -40,7 +40,7 @@ class Objective:
     policy_loss: PolicyLoss
 
 
-class RlModule(Stage):
+class RlModule(TrainingModule):
     """One training step is one update of the policy on fresh groups."""
 
     def __init__(
@@ -76,12 +76,13 @@ class RlModule(Stage):
         items = self.data().batch(self.update)
         prompts = [self.layout.prompt(item) for item in items]
         rollouts = self._roll_out(prompts)
+        torch.clear_autocast_cache()  # what was cast without gradient must not serve the replay
         kept = self._keep(rollouts)
         advantages = self._advantages(kept)
         metrics = self._learn(kept, advantages)
         self.update += 1
         metrics |= self._describe(rollouts, kept, time.perf_counter() - started)
-        if self.config.validate_every and self.update % self.config.validate_every == 0:
+        if self._validation_is_due():
             metrics["validation/pass@1"] = self._validate()
         self.report(metrics)
 
@@ -95,7 +96,7 @@ class RlModule(Stage):
             self.config.group_size,
             self.seed,
             self.update,
-            self.config.micro_batch,
+            self.config.rollout_rows,
         )
 
     def _keep(self, rollouts: Rollouts) -> Rollouts:
@@ -218,6 +219,7 @@ class RlModule(Stage):
             )
         self.bad_updates = 0
         optimizer.step()
+        torch.clear_autocast_cache()  # it holds casts of the weights before this step
         return norm
 
     # -- around the step ----------------------------------------------------------------------
@@ -240,6 +242,10 @@ class RlModule(Stage):
         else:
             metrics["perf/peak_memory_mb"] = _peak_resident_mb()
         return metrics
+
+    def _validation_is_due(self) -> bool:
+        every = self.config.validate_every
+        return every > 0 and (self.update % every == 0 or self.update == self.config.updates)
 
     def _validate(self) -> float:
         accuracy = greedy_accuracy(

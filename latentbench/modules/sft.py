@@ -19,7 +19,7 @@ from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import set_dropout
 from latentbench.modules.data import SftRow, Stages, sft_rows
-from latentbench.modules.stage import Stage
+from latentbench.modules.training_module import TrainingModule
 from latentbench.policy import Policy
 from latentbench.records import NoiseRecord, Slots, collate_prompts, collate_text
 from latentbench.rollout import chunks
@@ -38,7 +38,7 @@ def text_loss(policy: Policy, rows: Sequence[SftRow], pad: int) -> torch.Tensor:
     return cross_entropy(logits, text.ids[real], reduction="sum")
 
 
-class SftModule(Stage):
+class SftModule(TrainingModule):
     """One training step: rows of the stage -> latent phase -> text loss -> update."""
 
     def __init__(
@@ -107,7 +107,8 @@ class SftModule(Stage):
         """Accumulate the gradient of the batch's mean token loss; returns the loss."""
         total = 0.0
         # Dropout of the model itself is the one draw that is not keyed by row; its seed is.
-        with torch.random.fork_rng():
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(Key(self.seed, Purpose.DROPOUT, self.update).integer())
             for latents in sorted({row.latents for row in rows}):
                 alike = [row for row in rows if row.latents == latents]

@@ -407,7 +407,7 @@ def check_columns(latents: int = 4) -> None:
 
 def check_state_reuse(policy: Policy, prompts: Sequence[Prompt]) -> None:
     """What is decoded or read from a state leaves it as it was."""
-    quiet = policy.quiet(None_())
+    quiet = policy.under(None_())
     batch = collate_prompts(prompts, LAYOUT.markers.pad)
     nothing = NoiseRecord()
     with torch.no_grad():

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from checks import (
     gap,
     gradient_gap,
     make_policy,
+    make_prompts,
     naive_rollout_scores,
     parity,
     rolled,
@@ -32,14 +34,23 @@ from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy import Policy
 from latentbench.policy_loss.clipped import Clipped
-from latentbench.records import Answers, Groups, LossInput, LossOutput, NoiseRecord, Rollouts, Text
+from latentbench.records import (
+    Answers,
+    Groups,
+    LossInput,
+    LossOutput,
+    NoiseRecord,
+    Rollouts,
+    Text,
+    collate_prompts,
+)
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.run_directory import METRICS
 from latentbench.schema import AnswerConfig, RlConfig, TrainerConfig
 from latentbench.transform.zero_truncated import ZeroTruncated
 
 ITEMS = Arithmetic(n_train=40, n_validation=6, n_test=6).load().train
-QUIET = TrainerConfig(accelerator="cpu", progress="none", checkpoint_every=10_000)
+QUIET = TrainerConfig(accelerator="cpu", progress="quiet", checkpoint_every=10_000)
 MASK = SharedMask(rate=0.3)
 
 
@@ -470,3 +481,34 @@ def test_the_right_sign_learns_and_the_wrong_one_unlearns(tmp_path: Path, noise:
     assert start == rewards[Flipped][0] and 0.02 < start < 0.5
     assert sum(rewards[Mean][-5:]) / 5 > 0.9
     assert sum(rewards[Flipped][-5:]) / 5 < min(0.05, start)
+
+
+def test_a_second_inner_update_sees_the_new_weights_under_autocast() -> None:
+    """Autocast keeps casts of the weights until its block ends: a step must drop them, or the next
+    replay inside the same block scores with the weights of before."""
+    model = twin("gpt2")
+    prompts = collate_prompts(make_prompts(2), 0)
+    policy = make_policy(model, None_())
+    digits = LAYOUT.tokenizer("12")["input_ids"]
+    text = Text(torch.tensor([digits, digits]), torch.ones(2, 2, dtype=torch.long))
+
+    def scores() -> torch.Tensor:
+        return policy.replay(prompts, NoiseRecord(), text, 1).log_probs.detach()
+
+    def step() -> None:
+        with torch.no_grad():
+            for parameter in model.base_model.h.parameters():
+                parameter.mul_(3.0)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = scores()
+        optimizer = SimpleNamespace(step=step)
+        module = module_of(policy)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        module._step(optimizer, 0.0)
+        inside = scores()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outside = scores()
+    assert not torch.equal(before, outside), "the step must matter"
+    assert torch.equal(inside, outside)

@@ -28,7 +28,7 @@ from latentbench.tokenizer import MARKERS, add_markers, load_tokenizer
 
 GPT2_FILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "gpt2_bpe"
 needs_gpt2 = pytest.mark.skipif(not GPT2_FILES.is_dir(), reason="no GPT-2 tokenizer files here")
-QUIET = TrainerConfig(accelerator="cpu", progress="none", checkpoint_every=10_000)
+QUIET = TrainerConfig(accelerator="cpu", progress="quiet", checkpoint_every=10_000)
 SLOTS = Slots(per_step=1, max_stage=3, pad_to_max=True)
 ITEMS = [
     solve((1, 2), "+", 10),

@@ -9,7 +9,7 @@ import lightning
 from latentbench.modules.data import TrainingData
 
 
-class Stage(lightning.LightningModule):
+class TrainingModule(lightning.LightningModule):
     """`update` counts the finished updates; `progress` holds the metrics of the last one."""
 
     def __init__(self) -> None:
