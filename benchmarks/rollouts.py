@@ -1,11 +1,11 @@
 """Rollouts per second, side by side in one process: what sharing the prompt and caching are worth.
 
     python -m benchmarks.rollouts                       # the embedded default's shape
-    python -m benchmarks.rollouts --shape gpt2 --questions ../shared/data/gsm8k/test.jsonl.gz
+    python -m benchmarks.rollouts --shape gpt2 --questions <GSM8K test.jsonl.gz>
 
 Weights are random: speed does not depend on them, except through the length of answers, which is
-held at `--answer-tokens` for every arm. Machines are shared and noisy: read the ratios. The arms are
-interleaved, and the figure is the median over rounds.
+held at `--answer-tokens` for every arm. Machines are shared and noisy: read the ratios. The arms
+are interleaved, and a figure is the median over rounds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from latentbench.keys import Purpose, rollout_keys
 from latentbench.noise.none import None_
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy import Decoding, Policy
-from latentbench.records import NoiseRecord, Prompt, collate_prompts
+from latentbench.records import Prompt, collate_prompts
 
 SHAPES = {
     "tiny": {"n_layer": 3, "n_embd": 64, "n_head": 4, "vocab_size": 102, "n_positions": 256},
@@ -74,12 +74,13 @@ def arguments() -> argparse.Namespace:
 
 def random_model(shape: dict[str, int]) -> torch.nn.Module:
     """A GPT-2-shaped model with random weights, in eval mode."""
-    config = AutoConfig.for_model("gpt2", **shape)
+    last = shape["vocab_size"] - 1
+    config = AutoConfig.for_model("gpt2", **shape, bos_token_id=last, eos_token_id=last)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
 def read_prompts(options: argparse.Namespace, vocabulary: int) -> list[Prompt]:
-    """Prompts of the lengths in `--questions` (four characters to a token), else of 8 to 10 tokens."""
+    """Prompts of the lengths in `--questions` (4 characters a token), else of 8 to 10 tokens."""
     if options.questions is None:
         lengths = [8 + index % 3 for index in range(options.prompts)]
     else:
@@ -140,9 +141,7 @@ def measure(arms: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def report(
-    options: argparse.Namespace, prompts: Sequence[Prompt], rates: dict[str, float]
-) -> None:
+def report(options: argparse.Namespace, prompts: Sequence[Prompt], rates: dict[str, float]) -> None:
     slowest = min(rates.values())
     mean = statistics.mean(len(prompt.ids) for prompt in prompts)
     print(
