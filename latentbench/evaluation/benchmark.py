@@ -95,7 +95,7 @@ def _answer(
     budget: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The greedy answer and the samples of each prompt, group-major."""
-    quiet, nothing = policy.quiet(None_()), NoiseRecord()
+    quiet, nothing = policy.under(None_()), NoiseRecord()
     batch = collate_prompts(prompts, layout.markers.pad, policy.device)
     state, _ = quiet.latent_phase(batch, nothing, group_size=1)
     greedy = quiet.decode(state, batch.cue, nothing, Decoding(0.0, budget))

@@ -24,7 +24,7 @@ def greedy_accuracy(
     batch_rows: int = 512,
 ) -> float:
     """The mean reward of greedy answers without noise."""
-    policy = policy.quiet(None_())
+    policy = policy.under(None_())
     record = NoiseRecord()
     total = 0.0
     for chunk in chunks(prompts, batch_rows):
