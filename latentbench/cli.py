@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import hydra
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,6 +48,7 @@ SHOWING = {
     "-sc",
 }
 BAD_INPUT = 2
+TABLES = "analysis"  # of conf/, but no group of the configuration
 # What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
 HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 
@@ -51,11 +56,12 @@ HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 def main() -> None:
     """`python run.py ...`: exit code 0 only when the run is completed."""
     defer("torch")  # `--help`, `--cfg` and completion never use it
-    sys.argv[1:] = flags_first(without_handed_back(sys.argv[1:]))
+    sys.argv[1:] = with_home(flags_first(without_handed_back(sys.argv[1:])))
     if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
     Footprint.run_started = False
     schema.register()
+    _hide_tables()
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
     try:
@@ -73,6 +79,24 @@ def main() -> None:
         stop(f"{error}; given: {' '.join(sys.argv[1:])}")  # Hydra on noise=0.3, without its key
     finally:
         _set_or_remove("HYDRA_FULL_ERROR", before)
+
+
+def _hide_tables() -> None:
+    """Keep the table specs of the analysis out of --help and completion: no run chooses them."""
+    Plugins.instance()  # registers the class that lists conf/
+    source = SourcesRegistry.instance().resolve("file")
+    original = source.list
+    if getattr(original, "hides_tables", False):
+        return
+
+    def visible(
+        self: ConfigSource, config_path: str, results_filter: ObjectType | None
+    ) -> list[str]:
+        names = original(self, config_path, results_filter)
+        return names if config_path else [name for name in names if name != TABLES]
+
+    visible.hides_tables = True  # type: ignore[attr-defined]
+    source.list = visible  # type: ignore[method-assign]
 
 
 def _set_or_remove(variable: str, value: str | None) -> None:
@@ -107,6 +131,15 @@ def flags_first(arguments: list[str]) -> list[str]:
         if argument in FLAGS_WITH_VALUE:
             flags.extend(value for value in [next(rest, None)] if value is not None)
     return flags + overrides
+
+
+def with_home(arguments: list[str]) -> list[str]:
+    """The arguments with `~/` after `=` or `,` written out.
+
+    The shell leaves it as it is there, and Hydra's grammar has no such character.
+    """
+    home = str(Path.home())
+    return [re.sub(r"(?<=[=,])~(?=/)", lambda _: home, argument) for argument in arguments]
 
 
 def stop(message: str) -> NoReturn:
@@ -181,7 +214,7 @@ def _carry_out(
     config: schema.Config, composed: DictConfig, hydra_config: Any, choices: dict[str, str]
 ) -> float | None:
     settle("torch")
-    from latentbench.experiment import run, run_identity
+    from latentbench.experiment import check_inputs, run, run_identity
     from latentbench.runtime.quiet import quieten_libraries
     from latentbench.runtime.run_directory import LOG, RunDirectory, logging_to
     from latentbench.runtime.signals import Preempted, handling, stop_now
@@ -192,6 +225,7 @@ def _carry_out(
     try:
         with handling(stop_now), directory.claim(identity):
             if directory.result.get("status") == "completed":
+                check_inputs(config, choices, directory)
                 _show_again(directory)
                 return directory.result.get("objective")
             directory.write_hydra(

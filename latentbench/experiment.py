@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,19 +20,20 @@ import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench import schema
-from latentbench.errors import InputError
+from latentbench.errors import InputError, shorten
 from latentbench.evaluation.benchmark import Benchmark, evaluate
 from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.init_stage import (
     Init,
     copy_training_record,
     ensure,
+    identify,
     latents_at_test,
     layout_of,
     policy_of,
 )
 from latentbench.layout import Layout
-from latentbench.models import Backbone, outline, save
+from latentbench.models import Backbone, Outline, outline, save
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.policy import Decoding, Policy, check_fits
@@ -51,7 +52,8 @@ from latentbench.runtime.run_directory import (
     plain,
 )
 from latentbench.runtime.signals import Preempted
-from latentbench.schema import Config
+from latentbench.schema import Config, TrainerConfig
+from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +86,52 @@ class Findings:
         self.thoughts.append(thoughts)
 
 
+# Groups that only set values, which are hashed themselves as far as they matter.
+UNHASHED_CHOICES = ("logger", "trainer", "hydra", "debug", "experiment")
+
+
 def run_identity(config: Config, choices: Mapping[str, str]) -> str:
-    """A hash of the resolved configuration without paths and logging."""
+    """A hash of the resolved configuration without paths, logging, device and memory.
+
+    What lies behind the paths is compared by content: see `inputs` in result.json.
+    """
     values = hashable(plain(config))
-    outside = {k: v for k, v in plain(config)["init"].items() if k == "path" and v}
-    relevant = {
-        k: v for k, v in choices.items() if k not in ("logger", "trainer", "hydra", "debug")
-    }
-    return digest([latentbench.__version__, values, relevant, outside])
+    relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
+    return digest([latentbench.__version__, values, relevant, config.init.path is not None])
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from, known before anything is built: data, token layout, identity."""
+
+    data: Splits
+    outlined: Outline
+    layout: Layout
+    inputs: str
+
+
+def gather(config: Config, choices: Mapping[str, str]) -> Start:
+    """Load the data and look at the model, without building or writing anything."""
+    data = limited(config.data.load(), config)
+    outlined = outline(config.model, config.init.path, config.init.revision)
+    init = identify(config, choices, data, outlined.tokenizer)
+    inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
+    return Start(data, outlined, layout_of(config, outlined), inputs)
+
+
+def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
+    """Before a completed run is shown again: refuse when it was made from something else.
+
+    Where its data or weights are out of reach today there is nothing to compare with.
+    """
+    if directory.result.get("inputs") is None:
+        return
+    try:
+        inputs = gather(config, choices).inputs
+    except InputError as error:
+        log.info("not compared with today's data, tokenizer and weights: %s", error)
+        return
+    directory.refuse_other_inputs(inputs)
 
 
 def protocol_identity(config: Config, choices: Mapping[str, str], benchmarks: Any) -> str:
@@ -122,10 +162,12 @@ def run(
     `failed` (or `preempted`) and raised.
     """
     clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
+    inputs = directory.result.get("inputs")
     directory.result.clear()
     directory.record(
         status="running",
         run_id=identity,
+        inputs=inputs,
         protocol_id=None,
         method=config.method,
         data=config.data.name,
@@ -152,9 +194,11 @@ def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
     _check_surroundings(config)
+    config = replace(config, trainer=_resolved(config.trainer))
     _limit_threads(config.trainer.threads)
     with clock.phase("data"):
-        data = limited(config.data.load(), config)
+        start = gather(config, choices)
+        data, outlined, layout = start.data, start.outlined, start.layout
         log.info(
             "data: %s, %d training, %d validation and %d test problems",
             config.data.name,
@@ -162,13 +206,14 @@ def _story(
             len(data.validation),
             len(data.test),
         )
-        outlined = outline(config.model, config.init.path, config.init.revision)
-        layout = layout_of(config, outlined)
+        directory.refuse_other_inputs(start.inputs)
+        _check_golds(config, data)
         benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
         _check_lengths(config, data, benchmarks, layout, outlined.positions)
+        directory.record(inputs=start.inputs)
     with clock.phase("init"):
-        init = ensure(config, choices, data)
-    backbone = _placed(init.backbone, config.trainer.accelerator)
+        init = ensure(config, choices, data, outlined)
+    backbone = _placed(init.backbone, config.trainer)
     directory.record(
         protocol_id=protocol_identity(config, choices, benchmarks),
         init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
@@ -240,9 +285,27 @@ def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> B
     items = list(getattr(splits, config.protocol.split))
     for limit in (config.eval[name].limit, config.limit.eval_items):
         items = items if limit is None else items[:limit]
+    if splits is not data:  # the run's own golds have been checked, all of them
+        _check_split(f"eval={name}", items, config, None)
+    return Benchmark(name, tuple(layout.prompts(items)))
+
+
+def _check_golds(config: Config, data: Splits) -> None:
+    """Refuse gold answers that no text can match, in any split, before anything is trained."""
+    parts = {"training": data.train, "validation": data.validation, "test": data.test}
+    for split, items in parts.items():
+        _check_split(f"data={config.data.name}: {split}", items, config, config.data)
+
+
+def _check_split(what: str, items: Sequence[Item], config: Config, source: Any) -> None:
     for item in items:
-        config.reward.check_gold(item.answer)
-    return Benchmark(name, tuple(layout.prompt(item) for item in items))
+        try:
+            config.reward.check_gold(item.answer)
+        except InputError as error:
+            # Only data sets that are read from files know rows.
+            place = source.place_of(item) if hasattr(source, "place_of") else None
+            row = f" ({place})" if place else ""
+            raise InputError(f"{what} question {_short(item.question)}{row}: {error}") from None
 
 
 def _reinforce(
@@ -270,7 +333,7 @@ def _reinforce(
         ),
         rl,
         config.answer,
-        [layout.prompt(item) for item in list(data.validation)[: rl.validation_items]],
+        layout.prompts(list(data.validation)[: rl.validation_items]),
         config.seed,
     )
     fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
@@ -280,7 +343,7 @@ def _reinforce(
             module.silent_updates,
             rl.updates,
         )
-    policy.model.to(_device(config.trainer.accelerator))
+    _place(policy.model, config.trainer)
     return {
         "train/silent_updates": float(module.silent_updates),
         "train/updates": float(rl.updates),
@@ -342,13 +405,46 @@ def _check_lengths(
     latents, budget = latents_at_test(config), config.answer.budget
     for benchmark in benchmarks:
         for prompt in benchmark.prompts:
-            check_fits(len(prompt.ids), latents, budget, positions, f"eval={benchmark.name}")
-    for item in data.train:
-        what = f"data={config.data.name}: training question {_short(item)}"
-        length = len(layout.prompt(item).ids)
-        written = 0 if config.init.path else len(layout.text(item, item.steps))
-        answered = 0 if config.algorithm == "sft" else budget
-        check_fits(length, latents, max(written, answered), positions, what)
+            if len(prompt.ids) + latents + 1 + budget > positions:
+                question = _short(layout.decode(prompt.ids).strip())
+                what = f"eval={benchmark.name}: question {question}"
+                check_fits(len(prompt.ids), latents, budget, positions, what)
+    what = f"data={config.data.name}: training question"
+    written = config.init.path is None
+    answered = 0 if config.algorithm == "sft" else budget
+    _check_items(what, data.train, layout, written, latents, answered, positions)
+    if config.algorithm != "sft":
+        what = f"data={config.data.name}: validation question"
+        items = list(data.validation)[: config.rl.validation_items]
+        _check_items(what, items, layout, False, latents, budget, positions)
+
+
+def _check_items(
+    what: str,
+    items: Sequence[Item],
+    layout: Layout,
+    written: bool,
+    latents: int,
+    budget: int,
+    positions: int,
+) -> None:
+    """`check_fits` for questions that are answered or, with `written`, have their steps written.
+
+    Most fit by their number of characters alone; only the others are tokenised.
+    """
+    doubtful = []
+    for item in items:
+        most = layout.most(item)
+        if most is None:
+            doubtful.append(item)
+            continue
+        answer = max(most[1] if written else 0, budget)
+        if most[0] + latents + 1 + answer > positions:
+            doubtful.append(item)
+    texts = layout.text_lengths(doubtful) if written else [0] * len(doubtful)
+    for item, prompt, text in zip(doubtful, layout.prompts(doubtful), texts, strict=True):
+        label = f"{what} {_short(item.question)}"
+        check_fits(len(prompt.ids), latents, max(text, budget), positions, label)
 
 
 def _limit_threads(threads: int | None) -> None:
@@ -361,34 +457,43 @@ def _check_surroundings(config: Config) -> None:
     """Refuse what this machine cannot do: loggers, a device, a place for inits."""
     check_loggers(config)
     accelerator = config.trainer.accelerator
-    if accelerator in ("gpu", "cuda", "mps") and _device(accelerator).type == "cpu":
+    if accelerator == "mps":
+        raise InputError(
+            "trainer.accelerator=mps: has no float64, in which answers are sampled; use trainer=cpu"
+        )
+    if accelerator in ("gpu", "cuda") and _device(accelerator).type == "cpu":
         raise InputError(
             f"trainer.accelerator={accelerator}: no such device here; use trainer=cpu or "
             "trainer.accelerator=auto"
         )
-    root = Path(config.init.root)
+    root = Path(config.init.root).expanduser()
     found = next(p for p in (root, *root.absolute().parents) if p.exists())
     if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
         raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
 
 
-def _short(item: Item) -> str:
-    text = item.question if len(item.question) <= 40 else item.question[:37] + "..."
-    return repr(text)
+def _short(question: str) -> str:
+    return shorten(question, 40)
 
 
-def _placed(backbone: Backbone, accelerator: str) -> Backbone:
-    backbone.model.to(_device(accelerator))
+def _placed(backbone: Backbone, trainer: TrainerConfig) -> Backbone:
+    _place(backbone.model, trainer)
     return backbone
 
 
+def _place(model: Any, trainer: TrainerConfig) -> None:
+    model.to(_device(trainer.accelerator))
+
+
+def _resolved(trainer: TrainerConfig) -> TrainerConfig:
+    """With the device that `auto` and `gpu` mean here, so that Lightning takes the same."""
+    return replace(trainer, accelerator=_device(trainer.accelerator).type)
+
+
 def _device(accelerator: str) -> torch.device:
+    """CUDA where it is asked for and there, else the CPU; never MPS, which has no float64."""
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return torch.device("cuda", 0)
-    if accelerator == "mps" or (
-        accelerator in ("gpu", "auto") and torch.backends.mps.is_available()
-    ):
-        return torch.device("mps")
     return torch.device("cpu")
 
 

@@ -21,7 +21,16 @@ import latentbench
 from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.models import Backbone, Outline, create, load, save, set_dropout, weights_digest
+from latentbench.models import (
+    Backbone,
+    Outline,
+    create,
+    load,
+    save,
+    set_dropout,
+    trained_latents,
+    weights_digest,
+)
 from latentbench.modules.data import Stages, TrainingData
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
@@ -31,8 +40,9 @@ from latentbench.runtime.files import write_json
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
-from latentbench.runtime.run_directory import METRICS, plain
+from latentbench.runtime.run_directory import METRICS, hashable, plain
 from latentbench.schema import Config, slots_of
+from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +65,16 @@ def init_seed(config: Config) -> int:
     return config.seed if config.algorithm == "sft" else config.init.seed
 
 
-def address(config: Config, choices: Mapping[str, str], data: Splits) -> dict[str, Any]:
-    """All that shapes the init, as plain values; its hash is the init's name on disk."""
-    values = plain(config)
-    source = config.model.path or config.model.hub_id
+def address(
+    config: Config, choices: Mapping[str, str], data: Splits, tokenizer: Any
+) -> dict[str, Any]:
+    """All that shapes the init, as plain values; its hash is the init's name on disk.
+
+    Data, weights and tokenizer count by their content, not by the names they go by.
+    """
+    values = hashable(plain(config))
+    path = config.model.path
+    source = path or config.model.hub_id
     return {
         "version": latentbench.__version__,
         "seed": init_seed(config),
@@ -71,22 +87,71 @@ def address(config: Config, choices: Mapping[str, str], data: Splits) -> dict[st
         "sft": values["sft"],
         "architecture": values["model"]["architecture"],
         "weights": weights_digest(source, config.model.revision) if source else None,
-        "tokenizer": config.model.tokenizer if not _is_path(config.model.tokenizer) else "local",
+        # decides whether the rows of the markers are set anew
+        "trained_latents": trained_latents(path, "model.path") if path else None,
+        "tokenizer": tokenizer_digest(tokenizer),
+        "precision": config.trainer.precision,
     }
 
 
-def ensure(config: Config, choices: Mapping[str, str], data: Splits) -> Init:
-    """The init of a run: `init.path` where given, else from the store, else built now."""
+def identify(config: Config, choices: Mapping[str, str], data: Splits, tokenizer: Any) -> str:
+    """The id of a run's init, without building it."""
     if config.init.path is not None:
-        backbone = load(
-            config.init.path, config.init.revision, config.model, config.curriculum.markers
+        return weights_digest(config.init.path, config.init.revision)
+    return digest(address(config, choices, data, tokenizer))
+
+
+def ensure(config: Config, choices: Mapping[str, str], data: Splits, outlined: Outline) -> Init:
+    """The init of a run: `init.path` where given, else from the store, else built now.
+
+    Raises InputError for an `init.path` that thinks through another number of latents, and for an
+    init with another tokenizer than the layout was made with.
+    """
+    expected = tokenizer_digest(outlined.tokenizer)
+    if config.init.path is not None:
+        init = _from_path(config, config.init.path)
+    else:
+        init = _from_store(config, choices, data, outlined)
+    if tokenizer_digest(init.backbone.tokenizer) != expected:
+        where = f"init.path={config.init.path}"
+        if init.directory is not None:
+            where = f"init.root={config.init.root}: {init.directory.name}"
+        raise InputError(
+            f"{where} has another tokenizer than the texts of this run are written with; take an "
+            "init that was trained with it, or delete that one and it is built again"
         )
-        identity = weights_digest(config.init.path, config.init.revision)
-        log.info("init: %s (init.path, weights %s)", config.init.path, identity)
-        return Init(backbone, identity, "path", None, {})
-    shape = address(config, choices, data)
+    return init
+
+
+def _from_path(config: Config, path: str) -> Init:
+    check_latents(config)
+    backbone = load(path, config.init.revision, config.model, config.curriculum.markers)
+    identity = weights_digest(path, config.init.revision)
+    log.info("init: %s (init.path, weights %s)", path, identity)
+    return Init(backbone, identity, "path", None, {})
+
+
+def check_latents(config: Config) -> None:
+    """Refuse an `init.path` that was trained with another number of latents than configured."""
+    if config.init.path is None:
+        return
+    trained, wanted = trained_latents(config.init.path), latents_at_test(config)
+    if trained is not None and trained != wanted:
+        way_out = "set latent.per_step and latent.max_stage as it was trained"
+        if trained == 0 or wanted == 0:
+            way_out = "choose the curriculum it was trained with, or another init.path"
+        raise InputError(
+            f"init.path={config.init.path}: was trained with {trained} latent slots, this run "
+            f"thinks through {wanted}; {way_out}"
+        )
+
+
+def _from_store(
+    config: Config, choices: Mapping[str, str], data: Splits, outlined: Outline
+) -> Init:
+    shape = address(config, choices, data, outlined.tokenizer)
     name = f"{choices['curriculum']}-{config.data.name}-{config.model.name}-s{shape['seed']}"
-    directory = Path(config.init.root) / f"{name}-{digest(shape)}"
+    directory = Path(config.init.root).expanduser() / f"{name}-{digest(shape)}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(directory):
         reused = (directory / RECORD).is_file()
@@ -202,7 +267,3 @@ def copy_training_record(init: Init, destination: Path) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True)
         elif source.is_file():
             shutil.copyfile(source, target)
-
-
-def _is_path(value: str | None) -> bool:
-    return value is not None and Path(value).expanduser().is_dir()

@@ -20,6 +20,8 @@ from latentbench.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
 METADATA = "latentbench.json"
 # What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
+# Whose blocks, positions and caches the latent phase and the mask noises are known to work with.
+FAMILIES = ("gpt2", "llama", "qwen2", "mistral")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Backbone:
 
     @property
     def forbidden(self) -> tuple[int, ...]:
-        """Ids that answers never hold: the markers, and padding where it is a token of its own."""
+        """Ids that answers never hold: the markers, padding where it is a token of its own, and
+        rows beyond the tokenizer, to which some vocabularies are filled up (Qwen's)."""
         banned = {self.markers.start, self.markers.latent, self.markers.end, self.markers.pad}
+        banned |= set(range(len(self.tokenizer), self.model.config.vocab_size))
         return tuple(sorted(banned - {self.markers.eos}))
 
     @property
@@ -57,12 +61,12 @@ def outline(config: ModelConfig, init_path: str | None, revision: str | None) ->
         source: str | None = str(directory) if directory else init_path
         tokenizer = _trained_tokenizer(init_path, source, revision)
     else:
-        source = config.path or config.hub_id
-        tokenizer = load_tokenizer(config.tokenizer or source or "character", config.revision)
-        revision = config.revision
+        source, revision = _source(config)
+        tokenizer = _starting_tokenizer(config, source)
     if source:
         settings = _pretrained_config(source, revision)
-        where = f"init.path={init_path}" if init_path else f"model.path={source}"
+        where = f"init.path={init_path}" if init_path else _named(config)
+        _check_family(settings.model_type, where)
         _check_architecture(settings, config, where)
     else:
         settings = _possible_config(config, tokenizer)
@@ -72,15 +76,20 @@ def outline(config: ModelConfig, init_path: str | None, revision: str | None) ->
 def create(config: ModelConfig, key: Key) -> Backbone:
     """The model that SFT starts from, in float32, with the latent markers in its vocabulary.
 
-    The rows of the new tokens start as copies of the row of `<<` (official run.py). Raises
-    InputError where weights or tokenizer cannot be had, or the weights are of another architecture.
+    The rows of the markers start as copies of the row of `<<` (official run.py), unless the weights
+    were trained with latents already. Raises InputError where weights or tokenizer cannot be had,
+    or the weights are of another architecture.
     """
-    source = config.path or config.hub_id
-    tokenizer: Any = load_tokenizer(config.tokenizer or source or "character", config.revision)
+    source, revision = _source(config)
+    tokenizer = _starting_tokenizer(config, source)
+    trained = (trained_latents(source) if source else None) or 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key.integer())
-        model = _pretrained(config) if source else _from_scratch(config, tokenizer)
-        new = [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]
+        model = (
+            _pretrained(config, source, revision) if source else _from_scratch(config, tokenizer)
+        )
+        known = tokenizer.get_vocab() if trained > 0 else {}
+        new = [marker for marker in MARKERS if marker not in known]
         markers = add_markers(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -137,6 +146,23 @@ def weights_digest(path_or_id: str, revision: str | None) -> str:
     return digest.hexdigest()[:16]
 
 
+def trained_latents(path_or_id: str, key: str = "init.path") -> int | None:
+    """How many latent slots the weights of a local directory were trained with.
+
+    None where no latentbench run wrote them, or they are not here. Raises InputError for a record
+    that cannot be read.
+    """
+    directory = _model_directory(path_or_id, key)
+    if directory is None or not (directory / METADATA).is_file():
+        return None
+    try:
+        return int(json.loads((directory / METADATA).read_text())["latents"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{key}={path_or_id}: its {METADATA} cannot be read; take the model of another run"
+        ) from error
+
+
 def set_dropout(model: Any, rate: float) -> None:
     """Set every dropout of the model itself (embedding, attention, residual) to one rate."""
     for module in model.modules():
@@ -160,16 +186,37 @@ def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
     return None
 
 
-def _pretrained(config: ModelConfig) -> Any:
+def _source(config: ModelConfig) -> tuple[str | None, str | None]:
+    """Where SFT's weights come from: the directory behind `model.path`, else a hub id and its
+    revision, else nowhere (from scratch)."""
     if config.path:
         directory = _model_directory(config.path, "model.path")
         if directory is None:
-            raise InputError(f"model.path={config.path}: no such directory")
-        model = _load_weights(str(directory), None, "model.path", config.path)
-        _check_architecture(model.config, config, f"model.path={config.path}")
-        return model
-    assert config.hub_id is not None
-    return _load_weights(config.hub_id, config.revision, "model.hub_id", config.hub_id)
+            raise InputError(
+                f"model.path={config.path}: no such directory; give a run directory or a Hugging "
+                "Face directory"
+            )
+        return str(directory), None
+    return config.hub_id, config.revision
+
+
+def _named(config: ModelConfig) -> str:
+    return f"model.path={config.path}" if config.path else f"model.hub_id={config.hub_id}"
+
+
+def _starting_tokenizer(config: ModelConfig, source: str | None) -> Any:
+    """The tokenizer of SFT; weights that a run of ours wrote have their own, whatever the model's
+    file names."""
+    if source and config.path and (Path(source) / METADATA).is_file():
+        return load_tokenizer(source, None)
+    return load_tokenizer(config.tokenizer or source or "character", config.revision)
+
+
+def _pretrained(config: ModelConfig, source: str, revision: str | None) -> Any:
+    key, _, value = _named(config).partition("=")
+    model = _load_weights(source, revision, key, value)
+    _check_architecture(model.config, config, _named(config))
+    return model
 
 
 def _load_weights(source: str, revision: str | None, key: str, value: str) -> Any:
@@ -226,12 +273,8 @@ def _scratch_config(config: ModelConfig, tokenizer: Any) -> Any:
         raise InputError(
             f"model={config.name}: has neither path, hub_id nor architecture.model_type; set one"
         )
-    try:
-        defaults = AutoConfig.for_model(family)
-    except ValueError as error:
-        raise InputError(
-            f"model.architecture.model_type={family}: transformers has none"
-        ) from error
+    _check_family(family, f"model.architecture.model_type={family}")
+    defaults = AutoConfig.for_model(family)
     unknown = [name for name in architecture if not hasattr(defaults, name)]
     if unknown:
         raise InputError(
@@ -264,6 +307,14 @@ def _possible_config(config: ModelConfig, tokenizer: Any) -> Any:
             f"model.architecture: no such model can be built ({type(error).__name__}: {reason}); "
             f"given {shape}"
         ) from error
+
+
+def _check_family(family: str, where: str) -> None:
+    if family not in FAMILIES:
+        raise InputError(
+            f"{where}: models of the family {family} are not known here; choose one of "
+            f"{', '.join(FAMILIES)}"
+        )
 
 
 def _check_architecture(found: Any, expected: ModelConfig, where: str) -> None:

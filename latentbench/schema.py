@@ -165,8 +165,10 @@ class LimitConfig:
 
 @dataclass
 class TrainerConfig:
-    """What is handed to `lightning.Trainer`, and how many CPU `threads` PyTorch takes (null: its own
-    choice; OMP_NUM_THREADS in the environment is never exceeded)."""
+    """What is handed to `lightning.Trainer`, and how many CPU `threads` PyTorch may take.
+
+    Null is PyTorch's own choice; OMP_NUM_THREADS in the environment is never exceeded.
+    """
 
     accelerator: str = "auto"
     devices: int = 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentbench.errors import InputError
 
@@ -92,6 +94,21 @@ def add_markers(tokenizer: PreTrainedTokenizerBase) -> Markers:
     ids = tokenizer.convert_tokens_to_ids([str(token) for token in tokens])
     assert isinstance(ids, list)
     return Markers(*ids)
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """An identity of what a tokenizer does, wherever it lies: vocabulary, merges, special ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else type(tokenizer).__name__
+    if isinstance(rules, dict):
+        for passing in ("truncation", "padding"):  # the last call's, not the tokenizer's own
+            rules.pop(passing, None)
+    special = {
+        name: getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk")
+    }
+    content = [rules, sorted(tokenizer.get_vocab().items()), special]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _from_directory(directory: Path) -> PreTrainedTokenizerBase:

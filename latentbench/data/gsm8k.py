@@ -168,6 +168,19 @@ class Gsm8k:
         }
         return Splits(splits.train, splits.validation, splits.test, provenance)
 
+    def place_of(self, item: Item) -> str | None:
+        """`file:row` of an item that was read from files: looked up when it is to be complained
+        about, not kept for every row."""
+        if self.root is None:
+            return None
+        root = Path(self.root).expanduser()
+        for name in (*self._choose(root), VALIDATION, TEST):
+            path = locate(root, name)
+            for number, text in iterate_rows(unpack(path), path) if path else ():
+                if _parser(name)(text, f"{path}:{number}") == item:
+                    return f"{path}:{number}"
+        return None
+
     def _without_overlap(
         self, train: list[Item], validation: Sequence[Item], test: Sequence[Item]
     ) -> list[Item]:
@@ -230,10 +243,13 @@ def _read(root: Path, name: str) -> tuple[list[Item], dict[str, Any]]:
     if path is None:
         raise InputError(f"{root / name}: no such file, nor {name}.gz; data.root holds {_LAYOUT}")
     content = unpack(path)
-    is_json = name.removesuffix(".gz").endswith(".jsonl")
-    parse: Callable[[str, str], Item] = parse_json if is_json else parse_line
+    parse = _parser(name)
     items = [parse(text, f"{path}:{number}") for number, text in iterate_rows(content, path)]
     return items, {"sha256": digest(content), "rows": len(items)}
+
+
+def _parser(name: str) -> Callable[[str, str], Item]:
+    return parse_json if name.removesuffix(".gz").endswith(".jsonl") else parse_line
 
 
 def _without_repeats(items: Sequence[Item]) -> tuple[list[Item], int]:

@@ -35,7 +35,8 @@ def look_at_thoughts(
 ) -> pd.DataFrame:
     """One row per rollout and latent step of the first `items` items.
 
-    `vector` is the thought, the input vector of its slot; `top_tokens` what the LM head reads in it.
+    `vector` is the thought, the input vector of its slot; `top_tokens` is what the LM head reads in
+    it.
     """
     prompts = benchmark.prompts[:items]
     batch = collate_prompts(prompts, layout.markers.pad, policy.device)

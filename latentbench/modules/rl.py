@@ -8,6 +8,7 @@ replay, which saves time and changes nothing, since their advantage is 0.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from latentbench.records import Groups, LossInput, Prompt, Replay, Rollouts, col
 from latentbench.rollout import chunks, roll_out
 from latentbench.schema import AnswerConfig, RlConfig
 from latentbench.transform import Transform
+
+log = logging.getLogger(__name__)
 
 REPLAY_TOLERANCE = 1e-2
 MAX_BAD_UPDATES = 5
@@ -259,6 +262,8 @@ class RlModule(TrainingModule):
     def on_train_end(self) -> None:
         if self.best:
             self.model.load_state_dict(self.best["weights"])
+            message = "rl.select=validation: the weights of update %d, %.1f %% on validation"
+            log.info(message, self.best["update"], 100 * self.best["accuracy"])
 
     def train(self, mode: bool = True) -> RlModule:
         """Lightning asks for train mode; a policy stays in eval mode, where dropout is off and

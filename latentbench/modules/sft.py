@@ -58,7 +58,7 @@ class SftModule(TrainingModule):
         self.config, self.seed = config, seed
         self.since_reset = 0
         set_dropout(self.model, config.dropout)
-        self.model.train()  # Lightning leaves the mode as it is, and dropout acts in train mode only
+        self.model.train()  # Lightning leaves the mode alone; dropout acts in train mode only
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

@@ -68,6 +68,8 @@ class RunDirectory:
         return {file: file.read_bytes() if file.is_file() else None for file in files}
 
     def _restore(self, before: Mapping[Path, bytes | None]) -> None:
+        if before[self.path / RESULT] is None and self._holds_work():
+            return  # without its record nobody could carry on from the checkpoints
         for file, content in before.items():
             if content is None:
                 file.unlink(missing_ok=True)
@@ -78,6 +80,21 @@ class RunDirectory:
             folder.rmdir()
         if before[self.path / RESULT] is None:
             (self.path / LOCK).unlink(missing_ok=True)
+
+    def _holds_work(self) -> bool:
+        """Whether there is more than what is written before all input has been checked."""
+        first = {Path(name).parts[0] for name in WRITTEN_FIRST}
+        return any(path.name not in first | {LOCK} for path in self.path.iterdir())
+
+    def refuse_other_inputs(self, inputs: str) -> None:
+        """Raise InputError where the recorded run started from something else than `inputs`."""
+        recorded = self.result.get("inputs")
+        if recorded is not None and recorded != inputs:
+            raise InputError(
+                f"hydra.run.dir={self.path}: was made from other data, tokenizer or weights "
+                f"(inputs {recorded}, now {inputs}); choose another directory, or give it back "
+                "what it was made from"
+            )
 
     def _refuse_strangers(self, run_id: str) -> None:
         if self.path.is_file():
@@ -142,12 +159,21 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-# What may differ between two attempts at one run: where files lie, what is logged, which device.
+# What may differ between two attempts at one run: where files lie (their content is compared by
+# `inputs`), what is logged, which device, how much memory is taken at a time. The caps that stand
+# under `limit` have been applied to the values they cap; only those on items have no other place.
 UNHASHED: Mapping[str, tuple[str, ...]] = {
     "init": ("path", "root", "revision"),
     "model": ("path", "tokenizer"),
     "data": ("root",),
-    "trainer": ("accelerator", "devices", "profiler", "progress", "checkpoint_every", "threads"),
+    "sft": ("micro_batch",),
+    "rl": ("micro_batch", "rollout_rows"),
+    "protocol": ("batch_rows",),
+    "limit": ("sft_updates_per_stage", "rl_updates", "samples"),
+    "trainer": (
+        *("accelerator", "devices", "profiler", "progress", "checkpoint_every", "threads"),
+        *("deterministic", "detect_anomaly"),
+    ),
     "logger": (),
 }
 

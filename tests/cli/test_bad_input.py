@@ -101,6 +101,14 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         "logger=wandb logger.wandb.mode=later",
         ("logger.wandb.mode=later", "offline"),
     ),
+    "a device without float64": (
+        "trainer.accelerator=mps",
+        ("trainer.accelerator=mps", "float64", "trainer=cpu"),
+    ),
+    "unknown family": (
+        "model.architecture.model_type=gpt_neo",
+        ("model_type=gpt_neo", "gpt2, llama, qwen2, mistral"),
+    ),
     "no such device": ("trainer=gpu", ("trainer.accelerator=gpu", "trainer=cpu")),
 }
 
@@ -141,7 +149,7 @@ def test_values_are_refused(name: str, refused: Callable[..., str], tmp_path: Pa
     if name == "no such device":
         import torch
 
-        if torch.cuda.is_available() or torch.backends.mps.is_available():
+        if torch.cuda.is_available():
             pytest.skip("this machine has such a device")
     (tmp_path / "occupied").write_text("a file")
     overrides, pieces = REFUSED[name]
@@ -211,7 +219,23 @@ ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
     "not JSON": ({"test": [TEST[0], "{"]}, ("test.jsonl:2", "JSON")),
     "answer that is no number": (
         {"test": [json.dumps({"question": "who?", "answer": "#### Bob"})]},
-        ("Bob",),
+        ("test question 'who?'", "test.jsonl:1", "Bob"),
+    ),
+    "training answer that is no number": (
+        {"train": [*TRAIN, "who?||<<1+1=2>> #### Bob"]},
+        ("training question 'who?'", "train.txt:3", "Bob"),
+    ),
+    "validation answer that is no number": (
+        {"valid": ["who?||<<1+1=2>> #### Bob"]},
+        ("validation question 'who?'", "valid.txt:1", "Bob"),
+    ),
+    "benchmark question beyond the positions": (
+        {"test": [json.dumps({"question": "so " * 700 + "many?", "answer": "#### 2"})]},
+        ("eval=gsm8k", "'so so so", "positions"),
+    ),
+    "validation question beyond the positions": (
+        {"valid": [f"{'very ' * 500}long?||<<1+1=2>> #### 2"]},
+        ("validation question 'very very", "positions"),
     ),
     "empty file": ({"train": []}, ("train.txt",)),
     "overlap of train and test": (
@@ -219,7 +243,7 @@ ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
         ("train", "test", "9 less 2?", "data.drop_overlap=true"),
     ),
     "question beyond the positions": (
-        {"train": [f"{'very ' * 200}long?||<<1+1=2>> #### 2"]},
+        {"train": [f"{'very ' * 500}long?||<<1+1=2>> #### 2"]},
         ("training question", "positions"),
     ),
 }

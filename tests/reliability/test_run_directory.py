@@ -69,7 +69,7 @@ def test_result(seen: dict) -> None:
     result = seen["result"]
     types = {
         **{"schema": int, "status": str, "run_id": str, "protocol_id": str, "method": str},
-        **{"data": str, "model": str, "seed": int, "config": dict, "init": dict},
+        **{"inputs": str, "data": str, "model": str, "seed": int, "config": dict, "init": dict},
         **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float},
     }
     assert {name: type(result[name]) for name in types} == types
