@@ -534,9 +534,10 @@ def _bootstrap_bounds(
     normal = NormalDist().inv_cdf(0.5 + level / 2)
     for arm in arms:
         effects = arm.mean(axis=1) - arm.mean()
-        if len(arm) < 2 or not effects.any():
-            continue
         wanted = math.sqrt(_seed_variance(arm)) * stdtrit(len(arm) - 1, 0.5 + level / 2) / normal
+        # Equal seeds leave rounding residue of their mean, which is not to be scaled up.
+        if wanted == 0.0 or effects.std() <= 1e-12 * float(np.abs(arm).max()):
+            continue
         drawn = generator.integers(0, len(arm), size=(resamples, len(arm)))
         means = means + wanted / effects.std() * effects[drawn].mean(axis=1)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,27 +17,33 @@ from lightning.pytorch.loggers import Logger
 import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
-from latentbench import schema
-from latentbench.errors import InputError, shorten
+from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark, evaluate
 from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.init_stage import (
     Init,
     copy_training_record,
     ensure,
-    identify,
     latents_at_test,
-    layout_of,
     policy_of,
 )
 from latentbench.layout import Layout
-from latentbench.models import Backbone, Outline, outline, save
+from latentbench.models import Backbone, save
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
-from latentbench.policy import Decoding, Policy, check_fits
-from latentbench.records import Item, Splits
+from latentbench.policy import Decoding, Policy
+from latentbench.preflight import (
+    check_golds,
+    check_lengths,
+    check_surroundings,
+    device_of,
+    gather,
+    load_benchmark,
+    resolved,
+)
+from latentbench.records import Splits
 from latentbench.runtime.fitting import fit
-from latentbench.runtime.loggers import check_loggers, replay_curves, started_loggers
+from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
 from latentbench.runtime.progress import bar
 from latentbench.runtime.provenance import digest, provenance
@@ -53,7 +57,6 @@ from latentbench.runtime.run_directory import (
 )
 from latentbench.runtime.signals import Preempted
 from latentbench.schema import Config, TrainerConfig
-from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
 
@@ -98,25 +101,6 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
     values = hashable(plain(config))
     relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
     return digest([latentbench.__version__, values, relevant, config.init.path is not None])
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run starts from, known before anything is built: data, token layout, identity."""
-
-    data: Splits
-    outlined: Outline
-    layout: Layout
-    inputs: str
-
-
-def gather(config: Config, choices: Mapping[str, str]) -> Start:
-    """Load the data and look at the model, without building or writing anything."""
-    data = limited(config.data.load(), config)
-    outlined = outline(config.model, config.init.path, config.init.revision)
-    init = identify(config, choices, data, outlined.tokenizer)
-    inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
-    return Start(data, outlined, layout_of(config, outlined), inputs)
 
 
 def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
@@ -193,8 +177,8 @@ def run(
 def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
-    _check_surroundings(config)
-    config = replace(config, trainer=_resolved(config.trainer))
+    check_surroundings(config)
+    config = replace(config, trainer=resolved(config.trainer))
     _limit_threads(config.trainer.threads)
     with clock.phase("data"):
         start = gather(config, choices)
@@ -207,9 +191,9 @@ def _story(
             len(data.test),
         )
         directory.refuse_other_inputs(start.inputs)
-        _check_golds(config, data)
+        check_golds(config, data)
         benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
-        _check_lengths(config, data, benchmarks, layout, outlined.positions)
+        check_lengths(config, data, benchmarks, layout, outlined.positions)
         directory.record(inputs=start.inputs)
     with clock.phase("init"):
         init = ensure(config, choices, data, outlined)
@@ -260,52 +244,6 @@ def _finish(
 
 
 # -- the parts of the story ----------------------------------------------------------------------
-
-
-def limited(data: Splits, config: Config) -> Splits:
-    """The data set cut down by `limit.train_items`; test items are cut per benchmark."""
-    count = config.limit.train_items
-    return data if count is None else replace(data, train=list(data.train)[:count])
-
-
-def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> Benchmark:
-    """A benchmark's items as prompts: from the run's own data set, or from another one's file.
-
-    Raises InputError for a gold answer that the grader cannot read, naming the item.
-    """
-    if name == config.data.name:
-        splits = data
-    else:
-        kind = schema.plugin("data", name)
-        if kind is None:
-            raise InputError(f"eval={name}: no data set of that name in latentbench/data")
-        root = getattr(config.data, "root", None)
-        takes_root = "root" in getattr(kind, "__dataclass_fields__", {})
-        splits = kind(root=root).load() if takes_root else kind().load()  # type: ignore[attr-defined]
-    items = list(getattr(splits, config.protocol.split))
-    for limit in (config.eval[name].limit, config.limit.eval_items):
-        items = items if limit is None else items[:limit]
-    if splits is not data:  # the run's own golds have been checked, all of them
-        _check_split(f"eval={name}", items, config, None)
-    return Benchmark(name, tuple(layout.prompts(items)))
-
-
-def _check_golds(config: Config, data: Splits) -> None:
-    """Refuse gold answers that no text can match, in any split, before anything is trained."""
-    parts = {"training": data.train, "validation": data.validation, "test": data.test}
-    for split, items in parts.items():
-        _check_split(f"data={config.data.name}: {split}", items, config, config.data)
-
-
-def _check_split(what: str, items: Sequence[Item], config: Config, source: Any) -> None:
-    for item in items:
-        try:
-            config.reward.check_gold(item.answer)
-        except InputError as error:
-            # Only data sets that are read from files know rows.
-            place = source.place_of(item) if hasattr(source, "place_of") else None
-            row = f" ({place})" if place else ""
-            raise InputError(f"{what} question {_short(item.question)}{row}: {error}") from None
 
 
 def _reinforce(
@@ -394,86 +332,10 @@ def _evaluate(
     return pd.concat(items, ignore_index=True), pd.concat([empty, *thoughts], ignore_index=True)
 
 
-def _check_lengths(
-    config: Config,
-    data: Splits,
-    benchmarks: list[Benchmark],
-    layout: Layout,
-    positions: int,
-) -> None:
-    """Refuse items that would run past the model's positions, before anything is trained."""
-    latents, budget = latents_at_test(config), config.answer.budget
-    for benchmark in benchmarks:
-        for prompt in benchmark.prompts:
-            if len(prompt.ids) + latents + 1 + budget > positions:
-                question = _short(layout.decode(prompt.ids).strip())
-                what = f"eval={benchmark.name}: question {question}"
-                check_fits(len(prompt.ids), latents, budget, positions, what)
-    what = f"data={config.data.name}: training question"
-    written = config.init.path is None
-    answered = 0 if config.algorithm == "sft" else budget
-    _check_items(what, data.train, layout, written, latents, answered, positions)
-    if config.algorithm != "sft":
-        what = f"data={config.data.name}: validation question"
-        items = list(data.validation)[: config.rl.validation_items]
-        _check_items(what, items, layout, False, latents, budget, positions)
-
-
-def _check_items(
-    what: str,
-    items: Sequence[Item],
-    layout: Layout,
-    written: bool,
-    latents: int,
-    budget: int,
-    positions: int,
-) -> None:
-    """`check_fits` for questions that are answered or, with `written`, have their steps written.
-
-    Most fit by their number of characters alone; only the others are tokenised.
-    """
-    doubtful = []
-    for item in items:
-        most = layout.most(item)
-        if most is None:
-            doubtful.append(item)
-            continue
-        answer = max(most[1] if written else 0, budget)
-        if most[0] + latents + 1 + answer > positions:
-            doubtful.append(item)
-    texts = layout.text_lengths(doubtful) if written else [0] * len(doubtful)
-    for item, prompt, text in zip(doubtful, layout.prompts(doubtful), texts, strict=True):
-        label = f"{what} {_short(item.question)}"
-        check_fits(len(prompt.ids), latents, max(text, budget), positions, label)
-
-
 def _limit_threads(threads: int | None) -> None:
     """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
     if threads is not None:
         torch.set_num_threads(min(threads, torch.get_num_threads()))
-
-
-def _check_surroundings(config: Config) -> None:
-    """Refuse what this machine cannot do: loggers, a device, a place for inits."""
-    check_loggers(config)
-    accelerator = config.trainer.accelerator
-    if accelerator == "mps":
-        raise InputError(
-            "trainer.accelerator=mps: has no float64, in which answers are sampled; use trainer=cpu"
-        )
-    if accelerator in ("gpu", "cuda") and _device(accelerator).type == "cpu":
-        raise InputError(
-            f"trainer.accelerator={accelerator}: no such device here; use trainer=cpu or "
-            "trainer.accelerator=auto"
-        )
-    root = Path(config.init.root).expanduser()
-    found = next(p for p in (root, *root.absolute().parents) if p.exists())
-    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
-        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
-
-
-def _short(question: str) -> str:
-    return shorten(question, 40)
 
 
 def _placed(backbone: Backbone, trainer: TrainerConfig) -> Backbone:
@@ -482,19 +344,7 @@ def _placed(backbone: Backbone, trainer: TrainerConfig) -> Backbone:
 
 
 def _place(model: Any, trainer: TrainerConfig) -> None:
-    model.to(_device(trainer.accelerator))
-
-
-def _resolved(trainer: TrainerConfig) -> TrainerConfig:
-    """With the device that `auto` and `gpu` mean here, so that Lightning takes the same."""
-    return replace(trainer, accelerator=_device(trainer.accelerator).type)
-
-
-def _device(accelerator: str) -> torch.device:
-    """CUDA where it is asked for and there, else the CPU; never MPS, which has no float64."""
-    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    return torch.device("cpu")
+    model.to(device_of(trainer.accelerator))
 
 
 def _name(init: Init) -> str | None:

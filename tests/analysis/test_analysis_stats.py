@@ -9,7 +9,10 @@ import pytest
 from scipy.stats import binomtest
 
 from analysis.stats import (
+    METHODS,
     bootstrap_mean_interval,
+    hierarchical_difference,
+    hierarchical_interval,
     maj_at_n,
     majority,
     mcnemar,
@@ -151,3 +154,18 @@ def test_mean_std_of_seeds() -> None:
     assert mean_std([0.2, 0.4, 0.6]) == (pytest.approx(0.4), pytest.approx(0.2))
     with pytest.raises(ValueError, match="at least one"):
         mean_std([])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("items", [3, 7, 49, 1_000])
+def test_equal_seeds_leave_an_interval_over_items_alone(items: int, method: str) -> None:
+    """Their mean is not a sum of halves: seed effects are residue of rounding, not zero."""
+    row = np.random.default_rng(items).integers(0, 17, items) / 17 + 0.1
+    arms = {seed: row for seed in range(5)}
+    found = hierarchical_interval(arms, resamples=2_000, method=method)
+    assert found.low < found.mean < found.high
+    if method == "bootstrap":
+        alone = bootstrap_mean_interval(row, resamples=2_000)
+        assert (found.low, found.high) == pytest.approx(alone, abs=1e-9)
+    other = hierarchical_difference(arms, {seed: row[::-1] for seed in range(5)}, method=method)
+    assert np.isfinite([other.low, other.high]).all()

@@ -248,8 +248,9 @@ RANKS = {
     "modules": 5,
     "runtime": 6,
     "init_stage": 7,
-    "experiment": 8,
-    "cli": 9,
+    "preflight": 8,
+    "experiment": 9,
+    "cli": 10,
 }
 
 

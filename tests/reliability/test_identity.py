@@ -211,9 +211,9 @@ def test_rows_beyond_the_tokenizer_are_never_written() -> None:
 
 
 def test_a_long_validation_question_is_refused(composed: Callable[..., Composed]) -> None:
-    from latentbench.experiment import _check_lengths
     from latentbench.init_stage import layout_of
     from latentbench.models import outline
+    from latentbench.preflight import check_lengths
 
     config, short = composed()[0], Item("1+1=", ("<1+1=2>",), "2")
     outlined = outline(config.model, None, None)
@@ -221,7 +221,7 @@ def test_a_long_validation_question_is_refused(composed: Callable[..., Composed]
     for long in (Item("1+" * 150 + "1=", (), "1"), Item("é+" * 150 + "1=", (), "1")):
         data = Splits([short], [long], [short])
         with pytest.raises(InputError, match=r"validation question .*\.\.\.'.*positions"):
-            _check_lengths(config, data, [], layout, outlined.positions)
+            check_lengths(config, data, [], layout, outlined.positions)
 
 
 def test_many_items_are_written_as_each_alone(composed: Callable[..., Composed]) -> None:
@@ -242,13 +242,13 @@ def test_many_items_are_written_as_each_alone(composed: Callable[..., Composed])
 def test_lightning_gets_the_device_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from latentbench.experiment import _resolved
+    from latentbench.preflight import resolved
     from latentbench.schema import TrainerConfig
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     for cuda, name in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
-        assert _resolved(TrainerConfig(accelerator="auto")).accelerator == name
+        assert resolved(TrainerConfig(accelerator="auto")).accelerator == name
 
 
 @pytest.mark.parametrize("root", ["~/inits", "'~/inits'"])
@@ -278,3 +278,18 @@ def test_a_late_refusal_keeps_the_record_of_work(work: bool, tmp_path: Path) -> 
     assert (directory.path / "result.json").exists() == work
     with RunDirectory(tmp_path / "run").claim("id"):  # and the directory can be taken again
         pass
+
+
+def test_a_foreign_benchmark_with_training_questions_is_refused() -> None:
+    """Another data set's items are compared with what this run trains on, by normalised text."""
+    from types import SimpleNamespace
+
+    from latentbench.preflight import _check_unseen
+
+    train = [Item("How many  apples?", (), "3"), Item("How many pears?", (), "4")]
+    config: Any = SimpleNamespace(data=SimpleNamespace(name="own"))
+    data = Splits(train, [], [])
+    _check_unseen("other", [Item("How many plums?", (), "5")], config, data)
+    items = [Item("how many apples?", (), "3"), Item("How many plums?", (), "5")]
+    with pytest.raises(InputError, match="eval=other: 1 of its 2 items are training questions"):
+        _check_unseen("other", items, config, data)
