@@ -1,8 +1,8 @@
 """Names for rows: runs of one method whose configs differ get one row each, never one mean.
 
 `method=dropout_grpo noise=none,shared_mask` is one method and two rows. A row is named by its
-method and by the config values in which it differs from its siblings; the seed and places on disk
-are not differences.
+method and by the config values in which it differs from its siblings; the seed, places on disk and
+presets whose values the config holds anyway are not differences.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ _IGNORED_BRANCHES = {"hydra", "logger", "paths"}
 _PLACES = {"dir", "path", "root", "progress", "profiler", "checkpoint_every", "threads"}
 _SEED = {"seed"}
 _IGNORED_ENDINGS = ("_dir", "_path")
+# Presets leave their values elsewhere in the config, and limits are recorded as what they shorten.
+# `limit.train_items` is not here: it cuts the training data, and nothing else in a config says so.
+_RECORDED_ELSEWHERE = frozenset(
+    [f"choices.{name}" for name in ("logger", "trainer", "debug", "experiment")]
+    + [f"limit.{name}" for name in ("eval_items", "rl_updates", "samples", "sft_updates_per_stage")]
+)
 
 
 def row_names(runs: Sequence[Run], apart: Collection[str] = ()) -> dict[Path, str]:
@@ -26,11 +32,12 @@ def row_names(runs: Sequence[Run], apart: Collection[str] = ()) -> dict[Path, st
     Config keys in `apart`, and those below them, are told apart elsewhere and name no row.
     """
     names: dict[Path, str] = {}
+    ignored = _RECORDED_ELSEWHERE.union(apart)
     families: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         families.setdefault((run.data, run.model, run.method), []).append(run)
     for (_, _, method), members in families.items():
-        configs = [_without(config_values(run, with_seed=False), apart) for run in members]
+        configs = [_without(config_values(run, with_seed=False), ignored) for run in members]
         for run, label in zip(members, _labels(configs), strict=True):
             names[run.path] = f"{method} ({label})" if label else method
     return names
@@ -43,8 +50,6 @@ def config_values(run: Run, with_seed: bool = True) -> dict[str, str]:
 
 
 def _without(config: dict[str, str], apart: Collection[str]) -> dict[str, str]:
-    if not apart:
-        return config
     below = tuple(f"{key}." for key in apart)
     return {k: v for k, v in config.items() if k not in apart and not k.startswith(below)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def chance(*parts: object) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+@cache
 def synthetic_items(
     method: str,
     seed: int,
@@ -33,7 +35,10 @@ def synthetic_items(
     n_items: int = ITEMS,
     samples: int = SAMPLES,
 ) -> pd.DataFrame:
-    """Items with a difficulty of their own, shared by both stages, so that outcomes correlate."""
+    """Items with a difficulty of their own, shared by both stages, so that outcomes correlate.
+
+    Drawn once for all tests: whoever changes the frame takes a copy.
+    """
     rows: list[list[Any]] = []
     for benchmark in benchmarks:
         for item in range(n_items):
@@ -53,6 +58,12 @@ def synthetic_items(
     return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
 
 
+@cache
+def metrics_of(ks: tuple[int, ...], *drawn: Any) -> dict[str, float]:
+    """The metrics of the items that these arguments draw."""
+    return summary_metrics(synthetic_items(*drawn), ks)
+
+
 @pytest.fixture
 def write_run() -> Callable[..., Path]:
     """Write a run directory; keyword arguments replace fields of its result.json."""
@@ -69,7 +80,8 @@ def write_run() -> Callable[..., Path]:
         **fields: Any,
     ) -> Path:
         folder.mkdir(parents=True)
-        items = synthetic_items(method, seed, benchmarks, stages, lift, n_items)
+        drawn = (method, seed, tuple(benchmarks), tuple(stages), lift, n_items)
+        items = synthetic_items(*drawn)
         items.to_parquet(folder / "items.parquet", index=False)
         result = {
             "schema": 1,
@@ -84,7 +96,7 @@ def write_run() -> Callable[..., Path]:
             "init": {"id": "init0"},
             "provenance": {"version": "0.1.0", "git_commit": "a" * 40, "git_dirty": False},
             "timing": {},
-            "metrics": summary_metrics(items, ks),
+            "metrics": dict(metrics_of(tuple(ks), *drawn)),
         }
         (folder / "result.json").write_text(json.dumps(result | fields), encoding="utf-8")
         return folder

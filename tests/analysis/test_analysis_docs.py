@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -25,8 +26,9 @@ def commands() -> list[list[str]]:
 def run(arguments: list[str], folder: Path, *more: str) -> str:
     """Run one command with the folder of runs replaced; its output."""
     there = [one.replace("multirun/noise", str(folder)) for one in arguments[1:]]
+    command, environment = [sys.executable, *there, *more], os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *there, *more], cwd=ROOT, capture_output=True, text=True, timeout=900
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, (there, done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout

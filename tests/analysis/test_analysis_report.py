@@ -302,6 +302,7 @@ def test_the_policy_refuses_scripts_of_others_and_the_network(plain: Path) -> No
     assert len(re.findall("violates the following Content Security Policy", done.stderr)) == 2
 
 
+@pytest.mark.slow
 @needs_browser
 def test_screenshots_at_two_widths(plain: Path, tmp_path: Path) -> None:
     from PIL import Image
