@@ -49,6 +49,8 @@ _LEVEL = 0.05
 _REACH = (1.960 + 0.842) / 1.960
 _ITEM_BYTES = 3_800_000  # of answers in the page; their texts are cut until they fit
 _CUTS = (4000, 600, 300, 150, 80, 40, 0)  # characters kept of an answer
+QUESTIONS = "questions.parquet"
+_QUESTION_CUT = 1000
 _READ = ("benchmark", "item", "stage", "decode", "sample", "answer_text", "prediction", "gold")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SHOTS = (
@@ -413,8 +415,9 @@ def _answers(study: Study, groups: Sequence[Group]) -> tuple[dict[str, Any], int
     Equal answers and equal columns (an init that runs share) are stored once.
     """
     frames = {run.path: _item_rows(run) for run in study.runs}
+    questions = _questions(study)
     for cut in _CUTS:
-        data = _packed(study, groups, frames, cut)
+        data = _packed(study, groups, frames, questions, cut)
         if len(_embedded(data).encode()) <= _ITEM_BYTES:
             break
     longest = max(
@@ -434,8 +437,26 @@ def _item_rows(run: Run) -> pd.DataFrame:
     return rows.assign(answer_text=rows["answer_text"].fillna("")).sort_values(by=["item"])
 
 
+def _questions(study: Study) -> dict[tuple[str, str], str]:
+    """The text of every item that a run of the study left, by benchmark and uid."""
+    import pandas as pd
+
+    texts: dict[tuple[str, str], str] = {}
+    for run in study.runs:
+        path = run.path / QUESTIONS
+        if path.is_file():
+            frame = pd.read_parquet(path, columns=["benchmark", "item", "question"])
+            keys = zip(frame["benchmark"], frame["item"], strict=True)
+            texts.update(zip(keys, frame["question"], strict=True))
+    return texts
+
+
 def _packed(
-    study: Study, groups: Sequence[Group], frames: Mapping[Path, pd.DataFrame], cut: int
+    study: Study,
+    groups: Sequence[Group],
+    frames: Mapping[Path, pd.DataFrame],
+    questions: Mapping[tuple[str, str], str],
+    cut: int,
 ) -> dict[str, Any]:
     texts: dict[tuple[str, str | None], int] = {}
     columns: dict[str, int] = {}
@@ -457,7 +478,16 @@ def _packed(
                 gold = gold or _aligned(own.loc[own["stage"] == "final"], uids, "gold")
                 seeds.append({"seed": run.seed, **held})
             rows.append({"name": name, "runs": seeds})
-        packed.append({"title": group.title, "items": list(uids), "gold": gold, "rows": rows})
+        asked = [questions.get((group.benchmark, uid)) for uid in uids]
+        packed.append(
+            {
+                "title": group.title,
+                "items": list(uids),
+                "questions": [text and text[:_QUESTION_CUT] for text in asked],
+                "gold": gold,
+                "rows": rows,
+            }
+        )
     answers = [[text, prediction] if text else [0, prediction] for text, prediction in texts]
     return {"groups": packed, "answers": answers, "columns": [json.loads(c) for c in columns]}
 

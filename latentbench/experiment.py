@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,6 +51,7 @@ from latentbench.runtime.run_directory import (
     ITEMS,
     LATENTS,
     METRICS,
+    QUESTIONS,
     RunDirectory,
     hashable,
     plain,
@@ -203,6 +204,7 @@ def _story(
         init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
         provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
     )
+    directory.write_frame(QUESTIONS, questions_of(benchmarks))
     policy = policy_of(config, backbone, config.noise)
     stage = "final" if config.algorithm == "sft" else "init"
     findings = Findings()
@@ -220,6 +222,16 @@ def _story(
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
     render(directory.path, None)
+
+
+def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
+    """The rows of questions.parquet: what each item of items.parquet asks, once."""
+    rows = [
+        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
+        for b in benchmarks
+        for prompt, question in zip(b.prompts, b.questions, strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _finish(

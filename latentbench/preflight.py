@@ -70,7 +70,7 @@ def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> B
     if splits is not data:  # the run's own data set has been checked by itself
         _check_split(f"eval={name}", items, config, None)
         _check_unseen(name, items, config, data)
-    return Benchmark(name, tuple(layout.prompts(items)))
+    return Benchmark(name, tuple(layout.prompts(items)), tuple(item.question for item in items))
 
 
 def check_surroundings(config: Config) -> None:

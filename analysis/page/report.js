@@ -97,8 +97,8 @@
   };
   const found = (item, wanted) => {
     if (!wanted) return true;
-    const { items, gold, rows } = group();
-    const words = [items[item], gold[item] || ""];
+    const { items, questions, gold, rows } = group();
+    const words = [items[item], questions[item] || "", gold[item] || ""];
     for (const row of rows) {
       const answer = pick(row, "final", item);
       if (answer) words.push(answer.prediction || "", answer.text);
@@ -121,7 +121,7 @@
     return box;
   };
   const itemBox = (item) => {
-    const { items, gold, rows } = group();
+    const { items, questions, gold, rows } = group();
     const box = make("article", undefined, "item");
     const heading = make("h3", "item ");
     heading.append(make("code", items[item]), " · gold ", make("code", gold[item] ?? "unknown"));
@@ -135,7 +135,9 @@
       if (!shared && starts[index]) list.append(answerBox(`${row.name}: init`, starts[index]));
       list.append(answerBox(row.name, pick(row, "final", item)));
     });
-    box.append(heading, list);
+    box.append(heading);
+    if (questions[item]) box.append(make("p", questions[item], "question"));
+    box.append(list);
     return box;
   };
   const showItems = () => {

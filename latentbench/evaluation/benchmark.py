@@ -20,10 +20,14 @@ from latentbench.schema import ProtocolConfig
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Items to be answered, as prompts, under the name that stands in every table."""
+    """Items to be answered, as prompts, under the name that stands in every table.
+
+    `questions` are the prompts' texts as published, for a person to read.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
+    questions: tuple[str, ...] = ()
 
 
 @torch.no_grad()

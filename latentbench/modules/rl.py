@@ -3,7 +3,8 @@
 Simplifications, stated: the law that is scored is the law that was sampled; old log-probabilities
 are those of the first replay, so the ratio of the first inner update is 1, and the gap between
 replay and rollout is reported as `train/replay_gap`; groups without variance are left out of the
-replay, which saves time and changes nothing, since their advantage is 0.
+replay, which saves time and changes nothing, since their advantage is 0 (under a KL penalty they
+stay in).
 """
 
 from __future__ import annotations

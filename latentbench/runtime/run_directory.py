@@ -21,6 +21,7 @@ SCHEMA = 1
 RESULT = "result.json"
 ITEMS = "items.parquet"
 LATENTS = "latents.parquet"
+QUESTIONS = "questions.parquet"
 METRICS = "metrics.csv"
 LOG = "run.log"
 LOCK = ".lock"

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("matplotlib")
-
 from analysis.collect import collect
 from analysis.figures import _frontier, _principal, _printable, draw, looks_of, main, svg
 

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("matplotlib")
-
 from analysis import report
 from analysis.collect import Study, collect
 from analysis.figures import draw, groups_of
@@ -174,7 +172,7 @@ def test_twenty_runs_of_a_thousand_items_stay_small(
     words = [f"<<{a}+{b}={a + b}>> so it is {a + b}" for a, b in draws.integers(0, 99, (4000, 2))]
     rows = items.loc[items["decode"] == "greedy"].sort_values(by=["item"])
     frames[first.path] = rows.assign(answer_text=draws.choice(words, len(rows)))
-    data = report._packed(study, groups_of(study), frames, 200)
+    data = report._packed(study, groups_of(study), frames, {}, 200)
     one = len(json.dumps(data))
     assert one < 400_000  # answers of a run are shared here; each further run adds its columns
     assert 20 * len(json.dumps(data["columns"])) + one < 3_000_000
@@ -332,3 +330,19 @@ def test_help_names_the_screenshots() -> None:
     command = [sys.executable, "-m", "analysis.report", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--screenshots DIR" in done.stdout
+
+
+def test_the_page_holds_the_question_of_every_item(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    """Questions come from questions.parquet, are escaped like answers, and may be absent."""
+    root = write_study(tmp_path / "runs", write_run)
+    without = write_page(root, tmp_path / "without.html")
+    assert "What is" not in without
+    for folder in root.iterdir():
+        items = pd.read_parquet(folder / "items.parquet")[["benchmark", "item"]].drop_duplicates()
+        asked = ["What is " + uid + "? " + HOSTILE for uid in items["item"]]
+        items.assign(question=asked).to_parquet(folder / "questions.parquet", index=False)
+    text = write_page(root, tmp_path / "with.html")
+    assert all("What is " + uid + "? " in text for uid in items["item"])
+    assert HOSTILE not in text

@@ -1,6 +1,7 @@
 """What a run leaves behind, read by a program that knows the contract and not latentbench."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def seen(finished: Path) -> dict:
 def test_files(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} - {".lock"} == {
         *("result.json", "items.parquet", "metrics.csv", "checkpoints", "model", ".hydra"),
-        *("run.log", "latents.parquet"),
+        *("run.log", "latents.parquet", "questions.parquet"),
     }
     assert {path.name for path in (finished / ".hydra").iterdir()} == {
         *("config.yaml", "hydra.yaml", "overrides.yaml")
@@ -233,3 +234,13 @@ def test_gradients_that_stay_infinite_end_the_run(
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
     weights = checkpoint(folder)["state_dict"].values()
     assert all(bool(torch.isfinite(value).all()) for value in weights)
+
+
+def test_every_item_has_its_question(finished: Path) -> None:
+    """questions.parquet holds each item of items.parquet once, under the uid of its text."""
+    items = pd.read_parquet(finished / "items.parquet")
+    asked = pd.read_parquet(finished / "questions.parquet")
+    assert list(asked["item"]) == list(items["item"].unique())
+    for item, question in zip(asked["item"], asked["question"], strict=True):
+        digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
+        assert item == f"{int.from_bytes(digest, 'little') >> 1:016x}"
