@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
@@ -25,7 +26,7 @@ def roll_out(
     policy: Policy,
     prompts: Sequence[Prompt],
     layout: Layout,
-    reward: object,
+    reward: Any,
     decoding: Decoding,
     group_size: int,
     seed: int,
@@ -36,10 +37,33 @@ def roll_out(
 
     Draws depend on (seed, step, prompt uid, rollout index) alone, so chunking changes none.
     """
-    parts = [
-        _roll_out_chunk(policy, chunk, layout, reward, decoding, group_size, seed, step)
-        for chunk in chunks(prompts, max(max_rows // group_size, 1))
-    ]
+    device = policy.device
+
+    def roll(chunk: Sequence[Prompt]) -> Rollouts:
+        batch = collate_prompts(chunk, layout.markers.pad, device)
+        noise_keys = rollout_keys(seed, Purpose.NOISE, step, batch.uids, group_size)
+        record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(device)
+        draws = None
+        if decoding.temperature > 0:
+            answer_keys = rollout_keys(seed, Purpose.ANSWER, step, batch.uids, group_size)
+            draws = torch.from_numpy(uniforms(answer_keys, decoding.budget)).to(device)
+        state, thoughts = policy.latent_phase(batch, record, group_size)
+        cue = batch.cue.repeat_interleave(group_size)
+        answers = policy.decode(state, cue, record, decoding, draws)
+        texts = tuple(answer_texts(answers.text, layout))
+        golds = [prompt.gold for prompt in chunk for _ in range(group_size)]
+        rewards = [reward(text, gold) for text, gold in zip(texts, golds, strict=True)]
+        return Rollouts(
+            prompts=tuple(chunk),
+            group_size=group_size,
+            noise=record,
+            answers=answers,
+            texts=texts,
+            rewards=torch.tensor(rewards, dtype=torch.float32).reshape(len(chunk), group_size),
+            dispersion=thoughts_dispersion(thoughts, group_size),
+        )
+
+    parts = [roll(chunk) for chunk in chunks(prompts, max(max_rows // group_size, 1))]
     return parts[0] if len(parts) == 1 else _join(parts, layout.markers.eos)
 
 
@@ -47,42 +71,6 @@ def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     """Consecutive pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _roll_out_chunk(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    layout: Layout,
-    reward: object,
-    decoding: Decoding,
-    group_size: int,
-    seed: int,
-    step: int,
-) -> Rollouts:
-    device = policy.device
-    batch = collate_prompts(prompts, layout.markers.pad, device)
-    noise_keys = rollout_keys(seed, Purpose.NOISE, step, batch.uids, group_size)
-    record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(device)
-    draws = None
-    if decoding.temperature > 0:
-        answer_keys = rollout_keys(seed, Purpose.ANSWER, step, batch.uids, group_size)
-        draws = torch.from_numpy(uniforms(answer_keys, decoding.budget))
-        draws = draws.to(device) if device.type != "mps" else draws.float().to(device)
-    state, thoughts = policy.latent_phase(batch, record, group_size)
-    cue = batch.cue.repeat_interleave(group_size)
-    answers = policy.decode(state, cue, record, decoding, draws)
-    texts = tuple(answer_texts(answers.text, layout))
-    golds = [prompt.gold for prompt in prompts for _ in range(group_size)]
-    rewards = [reward(text, gold) for text, gold in zip(texts, golds, strict=True)]  # type: ignore[operator]
-    return Rollouts(
-        prompts=tuple(prompts),
-        group_size=group_size,
-        noise=record,
-        answers=answers,
-        texts=texts,
-        rewards=torch.tensor(rewards, dtype=torch.float32).reshape(len(prompts), group_size),
-        dispersion=thoughts_dispersion(thoughts, group_size),
-    )
 
 
 def answer_texts(text: Text, layout: Layout) -> list[str]:
