@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
+from latentbench.compatibility import check_vocabulary
 from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark, evaluate
 from latentbench.evaluation.thoughts import look_at_thoughts
@@ -25,13 +26,17 @@ from latentbench.init_stage import (
     copy_training_record,
     ensure,
     latents_at_test,
+    origin,
     policy_of,
 )
+from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.models import Backbone, save
-from latentbench.modules.data import TrainingData
+from latentbench.models import Backbone, save, set_dropout
+from latentbench.modules.data import Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
-from latentbench.policy import Decoding, Policy
+from latentbench.modules.sft import SftModule
+from latentbench.noise.none import None_
+from latentbench.policy import Decoding, Policy, fresh_draws
 from latentbench.preflight import (
     check_golds,
     check_lengths,
@@ -57,7 +62,7 @@ from latentbench.runtime.run_directory import (
     plain,
 )
 from latentbench.runtime.signals import Preempted
-from latentbench.schema import Config, TrainerConfig
+from latentbench.schema import Config, TrainerConfig, slots_of
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +197,7 @@ def _story(
             len(data.test),
         )
         directory.refuse_other_inputs(start.inputs)
+        check_vocabulary({"carrier": config.carrier, "noise": config.noise}, outlined.writable)
         check_golds(config, data)
         benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
         check_lengths(config, data, benchmarks, layout, outlined.positions)
@@ -215,8 +221,9 @@ def _story(
             copy_training_record(init, directory.path)
             replay_curves(directory.path / METRICS, loggers)
         else:
+            train = _reinforce if config.algorithm == "grpo" else _continue
             with clock.phase("rl"):
-                extra = _reinforce(config, policy, layout, data, directory, loggers)
+                extra = train(config, policy, layout, data, directory, loggers)
             findings.add(*_evaluate(config, policy, layout, benchmarks, "final", clock))
         metrics = _finish(config, directory, backbone, findings, extra, clock)
         for logger in loggers:
@@ -246,7 +253,8 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
-    metadata = {"latents": latents_at_test(config), "run_id": directory.result["run_id"]}
+    metadata = origin(config, directory.result["config"]["choices"])
+    metadata["run_id"] = directory.result["run_id"]
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"
     directory.record(
@@ -280,6 +288,7 @@ def _reinforce(
             config.advantage,
             tuple(config.transform.values()),
             config.policy_loss,
+            config.latent_loss,
         ),
         rl,
         config.answer,
@@ -300,6 +309,36 @@ def _reinforce(
     }
 
 
+def _continue(
+    config: Config,
+    policy: Policy,
+    layout: Layout,
+    data: Splits,
+    directory: RunDirectory,
+    loggers: list[Logger],
+) -> dict[str, float]:
+    """The last SFT stage carried on, for as many updates (or seconds) as RL would have."""
+    slots = slots_of(config)
+    lengths = (0,) * config.curriculum.last_stage(slots) + (config.rl.updates,)
+    feed = TrainingData(data.train, config.sft.batch_size, config.rl.updates, config.seed)
+    module = SftModule(
+        policy.under(None_()),
+        layout,
+        config.curriculum,
+        slots,
+        Stages(lengths, "updates", feed.updates_per_epoch),
+        config.sft_loss,
+        config.sft,
+        config.seed,
+        config.rl.seconds,
+    )
+    fit(module, feed, config.trainer, directory.path, f"SFT {config.method}", loggers)
+    set_dropout(policy.model, 0.0)
+    policy.model.eval()
+    _place(policy.model, config.trainer)
+    return {"train/updates": float(module.update)}
+
+
 def _evaluate(
     config: Config,
     policy: Policy,
@@ -311,7 +350,8 @@ def _evaluate(
     """Every benchmark under the protocol, and a look at the latents of its first items."""
     items, thoughts = [], []
     protocol, answer = config.protocol, config.answer
-    with clock.phase(f"evaluate_{stage}"):
+    key = Key(protocol.seed, Purpose.FRESH)
+    with clock.phase(f"evaluate_{stage}"), fresh_draws(policy.noise, key, policy.device):
         for benchmark in benchmarks:
             title = f"evaluate {stage} on {benchmark.name}"
             with bar(title, len(benchmark.prompts), config.trainer.progress) as advance:

@@ -83,6 +83,7 @@ def address(
         "train_items": len(data.train),
         "curriculum": [choices["curriculum"], values["curriculum"]],
         "carrier": [choices["carrier"], values["carrier"]],
+        "sft_loss": [choices["sft_loss"], values["sft_loss"]],
         "latent": values["latent"],
         "sft": values["sft"],
         "architecture": values["model"]["architecture"],
@@ -125,7 +126,8 @@ def ensure(config: Config, choices: Mapping[str, str], data: Splits, outlined: O
 
 def _from_path(config: Config, path: str) -> Init:
     check_latents(config)
-    backbone = load(path, config.init.revision, config.model, config.curriculum.markers)
+    markers = config.curriculum.markers
+    backbone = load(path, config.init.revision, config.model, markers, config.carrier)
     identity = weights_digest(path, config.init.revision)
     log.info("init: %s (init.path, weights %s)", path, identity)
     return Init(backbone, identity, "path", None, {})
@@ -150,13 +152,16 @@ def _from_store(
     config: Config, choices: Mapping[str, str], data: Splits, outlined: Outline
 ) -> Init:
     shape = address(config, choices, data, outlined.tokenizer)
-    name = f"{choices['curriculum']}-{config.data.name}-{config.model.name}-s{shape['seed']}"
+    recipe = choices["curriculum"]
+    if choices["carrier"] != "hidden":
+        recipe += f"-{choices['carrier']}"
+    name = f"{recipe}-{config.data.name}-{config.model.name}-s{shape['seed']}"
     directory = Path(config.init.root).expanduser() / f"{name}-{digest(shape)}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(directory):
         reused = (directory / RECORD).is_file()
         if not reused:
-            _build(config, data, shape, directory)
+            _build(config, choices, data, shape, directory)
         else:
             log.info("init: reusing %s", directory)
     backbone, record = _read(config, directory)
@@ -168,7 +173,8 @@ def _read(config: Config, directory: Path) -> tuple[Backbone, Mapping[str, Any]]
     """A finished init of the store; InputError where its files have come to harm."""
     try:
         record = json.loads((directory / RECORD).read_text())
-        backbone = load(str(directory), None, config.model, config.curriculum.markers)
+        markers = config.curriculum.markers
+        backbone = load(str(directory), None, config.model, markers, config.carrier)
     except (ValueError, InputError) as error:
         raise InputError(
             f"init.root={config.init.root}: {directory.name} is damaged; delete that directory and "
@@ -198,26 +204,46 @@ def policy_of(config: Config, backbone: Backbone, noise: Any) -> Policy:
         latents=latents_at_test(config),
         eos=backbone.markers.eos,
         forbidden=backbone.forbidden,
+        latent=backbone.markers.latent,
     )
 
 
-def _build(config: Config, data: Splits, shape: dict[str, Any], directory: Path) -> None:
+def origin(config: Config, choices: Mapping[str, str]) -> dict[str, Any]:
+    """What a model directory says of its latent phase and of the SFT that it came from."""
+    made = {kind: choices[kind] for kind in ("carrier", "curriculum", "sft_loss")}
+    return {"latents": latents_at_test(config), **made}
+
+
+def _build(
+    config: Config,
+    choices: Mapping[str, str],
+    data: Splits,
+    shape: dict[str, Any],
+    directory: Path,
+) -> None:
     log.info("init: building %s", directory)
     started = time.perf_counter()
     seed = init_seed(config)
-    backbone = create(config.model, Key(seed, Purpose.WEIGHTS))
+    backbone = create(config.model, Key(seed, Purpose.WEIGHTS), config.carrier)
     layout = layout_of(config, backbone)
     feed = TrainingData(data.train, config.sft.batch_size, 0, seed)
     stages = Stages(_lengths(config), config.sft.unit, feed.updates_per_epoch)
     feed.updates = stages.total
     policy = policy_of(config, backbone, None_())
     module = SftModule(
-        policy, layout, config.curriculum, slots_of(config), stages, config.sft, seed
+        policy,
+        layout,
+        config.curriculum,
+        slots_of(config),
+        stages,
+        config.sft_loss,
+        config.sft,
+        seed,
     )
     fit(module, feed, config.trainer, directory, f"SFT {config.data.name}", loggers=[])
     set_dropout(backbone.model, 0.0)
     card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
-    save(backbone, directory / "model", {"latents": latents_at_test(config)}, card)
+    save(backbone, directory / "model", origin(config, choices), card)
     write_json(
         directory / RECORD,
         {

@@ -62,6 +62,21 @@ class Layout:
         ]
         return (*ids, self.markers.eos)
 
+    def step_tokens(self, item: Item) -> list[tuple[int, ...]]:
+        """The tokens of each written-out step."""
+        pieces = self._pieces(item, item.steps)[:-1]
+        return [tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in pieces]
+
+    def answer_tokens(self, item: Item) -> int:
+        """How many tokens at the end of a text are the answer itself, end of text included."""
+        piece = self.template.answer_start + item.answer
+        ids = self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+        lead = [n for n in range(len(ids)) if self._leads(ids[:n])]
+        return len(ids) - max(lead) + 1
+
+    def _leads(self, ids: Sequence[int]) -> bool:
+        return self.template.answer_start.startswith(self.tokenizer.decode(ids))
+
     def text_lengths(self, items: Sequence[Item]) -> list[int]:
         """How many tokens `text` has with all steps written out, for many items."""
         lengths: list[int] = []

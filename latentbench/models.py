@@ -10,14 +10,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from latentbench.carrier import Carrier
 from latentbench.errors import InputError
 from latentbench.keys import Key
+from latentbench.policy import value_projections
 from latentbench.schema import ModelConfig
 from latentbench.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
 
 METADATA = "latentbench.json"
+CARRIER = "carrier.safetensors"
+TRAINABLE = ("all", "no_embeddings", "value_projections")
 # What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 # Whose blocks, positions and caches the latent phase and the mask noises are known to work with.
@@ -36,9 +41,8 @@ class Backbone:
     def forbidden(self) -> tuple[int, ...]:
         """Ids that answers never hold: the markers, padding where it is a token of its own, and
         rows beyond the tokenizer, to which some vocabularies are filled up (Qwen's)."""
-        banned = {self.markers.start, self.markers.latent, self.markers.end, self.markers.pad}
-        banned |= set(range(len(self.tokenizer), self.model.config.vocab_size))
-        return tuple(sorted(banned - {self.markers.eos}))
+        beyond = range(len(self.tokenizer), self.model.config.vocab_size)
+        return tuple(sorted({*_unwritable(self.markers), *beyond} - {self.markers.eos}))
 
     @property
     def positions(self) -> int:
@@ -52,6 +56,15 @@ class Outline:
     tokenizer: Any
     markers: Markers
     positions: int
+
+    @property
+    def writable(self) -> int:
+        """How many token types answers and mixtures can hold."""
+        return len(self.tokenizer) - len(_unwritable(self.markers) - {self.markers.eos})
+
+
+def _unwritable(markers: Markers) -> set[int]:
+    return {markers.start, markers.latent, markers.end, markers.pad}
 
 
 def outline(config: ModelConfig, init_path: str | None, revision: str | None) -> Outline:
@@ -73,8 +86,9 @@ def outline(config: ModelConfig, init_path: str | None, revision: str | None) ->
     return Outline(tokenizer, add_markers(tokenizer), settings.max_position_embeddings)
 
 
-def create(config: ModelConfig, key: Key) -> Backbone:
-    """The model that SFT starts from, in float32, with the latent markers in its vocabulary.
+def create(config: ModelConfig, key: Key, carrier: Carrier) -> Backbone:
+    """The model that SFT starts from, in float32, with the latent markers in its vocabulary and the
+    carrier's own weights, where it has any.
 
     The rows of the markers start as copies of the row of `<<` (official run.py), unless the weights
     were trained with latents already. Raises InputError where weights or tokenizer cannot be had,
@@ -93,17 +107,26 @@ def create(config: ModelConfig, key: Key) -> Backbone:
         markers = add_markers(tokenizer)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        _attach(carrier, model)
+        if source and (Path(source) / CARRIER).is_file():
+            _load_carrier(carrier, model, source, f"{_named(config)}")
     if new:
         _copy_rows(model, tokenizer, [tokenizer.convert_tokens_to_ids(m) for m in new])
     set_dropout(model, 0.0)
     return Backbone(model.eval(), tokenizer, markers)
 
 
-def load(path_or_id: str, revision: str | None, expected: ModelConfig, latent: bool) -> Backbone:
+def load(
+    path_or_id: str,
+    revision: str | None,
+    expected: ModelConfig,
+    latent: bool,
+    carrier: Carrier,
+) -> Backbone:
     """A trained latent model from a run directory, a Hugging Face directory or the hub.
 
     Raises InputError where it cannot be had, lacks the latent markers though the layout needs them,
-    or is of another architecture than `model` says.
+    lacks the weights of a carrier that has some, or is of another architecture than `model` says.
     """
     directory = _model_directory(path_or_id)
     source = str(directory) if directory else path_or_id
@@ -119,15 +142,47 @@ def load(path_or_id: str, revision: str | None, expected: ModelConfig, latent: b
     markers = add_markers(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    _attach(carrier, model)
+    _load_carrier(carrier, model, source, f"init.path={path_or_id}")
     set_dropout(model, 0.0)
     return Backbone(model.eval(), tokenizer, markers)
+
+
+def _attach(carrier: Carrier, model: Any) -> None:
+    """Give the model the weights of a carrier that has some, freshly drawn."""
+    if hasattr(carrier, "build"):
+        with torch.random.fork_rng(devices=[]):
+            carrier.build(model)  # type: ignore[attr-defined]
+
+
+def _load_carrier(carrier: Carrier, model: Any, source: str, where: str) -> None:
+    if not hasattr(carrier, "build"):
+        return
+    file = Path(source) / CARRIER
+    if not file.is_file():
+        raise InputError(
+            f"{where}: has no {CARRIER}, the weights of carrier={type(carrier).__name__.lower()}; "
+            "take a model that was trained with it, or another carrier"
+        )
+    try:
+        model.latent_carrier.load_state_dict(load_file(file))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"{where}: its {CARRIER} does not fit the carrier ({reason})") from error
 
 
 def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: str) -> None:
     """A Hugging Face directory: safetensors, config, tokenizer, model card, and what the latent
     phase needs to know (`latentbench.json`)."""
     directory.mkdir(parents=True, exist_ok=True)
-    backbone.model.save_pretrained(directory)
+    carrier = getattr(backbone.model, "latent_carrier", None)
+    if carrier is None:
+        backbone.model.save_pretrained(directory)
+    else:
+        weights = backbone.model.state_dict()
+        own = {k: v for k, v in weights.items() if not k.startswith("latent_carrier.")}
+        backbone.model.save_pretrained(directory, state_dict=own)
+        save_file({k: v.contiguous() for k, v in carrier.state_dict().items()}, directory / CARRIER)
     backbone.tokenizer.save_pretrained(directory)
     (directory / METADATA).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     (directory / "README.md").write_text(card)
@@ -170,6 +225,31 @@ def set_dropout(model: Any, rate: float) -> None:
             module.p = rate
         elif hasattr(module, "attention_dropout"):
             module.attention_dropout = rate
+
+
+def train_only(model: Any, which: str) -> None:
+    """Freeze what is not to be trained: nothing (`all`), the embeddings and the LM head
+    (`no_embeddings`), or all but the value projections (`value_projections`)."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(which != "value_projections")
+    if which == "no_embeddings":
+        model.get_input_embeddings().weight.requires_grad_(False)
+        model.get_output_embeddings().weight.requires_grad_(False)
+    if which == "value_projections":
+        for place in value_projections(model).values():
+            for parameter in place.module.parameters():
+                parameter.requires_grad_(True)
+                if place.start:  # query and key stand in the same map
+                    parameter.register_hook(_columns_from(place.start))
+
+
+def _columns_from(start: int) -> Any:
+    def hook(gradient: torch.Tensor) -> torch.Tensor:
+        kept = torch.zeros_like(gradient)
+        kept[..., start:] = gradient[..., start:]
+        return kept
+
+    return hook
 
 
 def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbench.carrier import Carrier
+from latentbench.carrier import Carrier, Choice, Lexicon
 from latentbench.errors import InputError
-from latentbench.noise import ANSWER, PROMPT, Gains, NoiseSource, prefix_safe
-from latentbench.records import Answers, NoiseRecord, PromptBatch, Replay, Text
+from latentbench.keys import Key
+from latentbench.noise import ANSWER, PROMPT, Effect, Effects, NoiseSource, Site, prefix_safe
+from latentbench.records import Answers, NoiseRecord, PromptBatch, Replay, Text, Thoughts
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Policy:
     """The model with its carrier, its noise and the tokens that it may not write.
 
     `forbidden` ids (padding and the latent markers) have probability zero in sampling and scoring
-    alike.
+    alike. `latent` is the id of the token that stands for a latent slot.
     """
 
     model: Any
@@ -76,15 +77,21 @@ class Policy:
     latents: int
     eos: int
     forbidden: tuple[int, ...] = ()
+    latent: int = 0
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
-    def sites(self) -> dict[str, int]:
-        """The sites that noise can act on, with their widths, in a fixed order."""
+    def sites(self) -> dict[str, Site]:
+        """The sites that noise can act on, in a fixed order."""
         width = self.model.config.hidden_size
-        return {"embedding": width} | {site: width for site in residual_branches(self.model)}
+        sites = {"embedding": Site(width)}
+        sites |= {site: Site(width) for site in residual_branches(self.model)}
+        sites |= {site: value.site() for site, value in value_projections(self.model).items()}
+        if "scores" in self.carrier.sites:
+            sites["scores"] = Site(self.model.get_output_embeddings().weight.shape[0])
+        return sites | {"thought": Site(width)}
 
     def under(self, noise: NoiseSource) -> Policy:
         """The same policy under another noise source."""
@@ -97,35 +104,57 @@ class Policy:
         position = (prompts.mask.cumsum(dim=1) - 1).clamp(min=0)
         vectors = self.model.get_input_embeddings()(prompts.ids)
         empty = State(None, vectors[:, -1], prompts.mask[:, :0], position[:, 0])
-        gains = self.noise.gains(record, PROMPT)
-        return self._advance(empty, vectors, prompts.mask, position, gains)[0]
+        effects = self.noise.effects(record, PROMPT)
+        return self._advance(empty, vectors, prompts.mask, position, effects)[0]
 
-    def think(self, state: State, record: NoiseRecord) -> tuple[State, torch.Tensor]:
+    def think(
+        self, state: State, record: NoiseRecord, forced: torch.Tensor | None = None
+    ) -> tuple[State, Thoughts]:
         """T latent steps; each turns the last hidden state into the next input vector.
 
-        Returns the state after the last slot and the thoughts [row, step, feature].
+        `forced` [row, step, feature] are fed instead of the carrier's own. Returns the state after
+        the last slot and the thoughts.
         """
-        thoughts = [state.hidden[:, None][:, :0]]
+        vectors, sources = [state.hidden[:, None][:, :0]], [state.hidden[:, None][:, :0]]
+        choices: list[Choice] = []
         for step in range(1, self.latents + 1):
-            thought = self.carrier(state.hidden, self.model)[:, None]
-            thoughts.append(thought)
-            state = self._append(state, thought, None, self.noise.gains(record, step))[0]
-        return state, torch.cat(thoughts, dim=1)
+            effects = self.noise.effects(record, step)
+            sources.append(state.hidden[:, None])
+            if forced is None:
+                thought, choice = self.carrier(state.hidden, self._lexicon, effects)
+                choices.append(choice)
+                if "thought" in effects:
+                    thought = effects["thought"](state.hidden, thought)
+            else:
+                thought = forced[:, step - 1]
+            vectors.append(thought[:, None])
+            state = self._append(state, thought[:, None], None, effects)[0]
+        names = choices[0] if choices else ()
+        chosen = {name: torch.stack([c[name] for c in choices], dim=1) for name in names}
+        return state, Thoughts(torch.cat(vectors, dim=1), torch.cat(sources, dim=1), chosen)
 
     def latent_phase(
-        self, prompts: PromptBatch, record: NoiseRecord, group_size: int
-    ) -> tuple[State, torch.Tensor]:
+        self,
+        prompts: PromptBatch,
+        record: NoiseRecord,
+        group_size: int,
+        forced: torch.Tensor | None = None,
+    ) -> tuple[State, Thoughts]:
         """Prefill and think for `group_size` rollouts of each prompt, rows group-major.
 
         What the noise leaves alone runs once per prompt: nothing, the prompt, or all thoughts.
         """
         if not prefix_safe(self.noise):
-            return self.think(self.prefill(prompts.repeat(group_size), record), record)
+            return self.think(self.prefill(prompts.repeat(group_size), record), record, forced)
         state = self.prefill(prompts, record)
-        if self.noise.diverges == "latent":
-            return self.think(state.repeat(group_size), record)
+        if self.noise.diverges == "latent" or forced is not None:
+            return self.think(state.repeat(group_size), record, forced)
         state, thoughts = self.think(state, record)
-        return state.repeat(group_size), thoughts.repeat_interleave(group_size, dim=0)
+        return state.repeat(group_size), thoughts.repeat(group_size)
+
+    @property
+    def _lexicon(self) -> Lexicon:
+        return Lexicon(self.model, self.log_law, self.latent)
 
     # -- text ---------------------------------------------------------------------------------
 
@@ -148,11 +177,11 @@ class Policy:
         mask = torch.zeros_like(ids)
         precision = _at_least_float32(self.model.dtype)
         log_probs = torch.zeros(ids.shape, device=cue.device, dtype=precision)
-        gains = self.noise.gains(record, ANSWER)
+        effects = self.noise.effects(record, ANSWER)
         tokens = cue
         for step in range(decoding.budget):
             vectors = self.model.get_input_embeddings()(tokens[:, None])
-            state, hidden = self._append(state, vectors, None, gains)
+            state, hidden = self._append(state, vectors, None, effects)
             law = self.log_law(hidden[:, -1], decoding.temperature)
             if decoding.temperature == 0.0:
                 tokens = law.argmax(dim=-1)
@@ -167,7 +196,8 @@ class Policy:
                 break
             if len(alive) < len(rows):
                 state, rows, tokens = state.rows(alive), rows[alive], tokens[alive]
-                gains = {site: gain[alive] for site, gain in gains.items()}
+                record = record.rows(alive)
+                effects = self.noise.effects(record, ANSWER)
         truncated = (mask.sum(dim=1) == decoding.budget) & (ids[:, -1] != self.eos)
         width = max(int(mask.sum(dim=1).max()), 1)
         return Answers(Text(ids[:, :width], mask[:, :width]), log_probs[:, :width], truncated)
@@ -177,10 +207,22 @@ class Policy:
     ) -> torch.Tensor:
         """Teacher-force text after the cue: the hidden states [row, token, feature] from which each
         token of `text` is predicted."""
+        return self._read(state, cue, record, text, False)
+
+    def read_layers(
+        self, state: State, cue: torch.Tensor, record: NoiseRecord, text: Text
+    ) -> torch.Tensor:
+        """`read` in every block [layer, row, token, feature]; the last after the final norm."""
+        return self._read(state, cue, record, text, True)
+
+    def _read(
+        self, state: State, cue: torch.Tensor, record: NoiseRecord, text: Text, every_layer: bool
+    ) -> torch.Tensor:
         inputs = torch.cat([cue[:, None], text.ids[:, :-1]], dim=1)
         seen = torch.cat([torch.ones_like(cue)[:, None], text.mask[:, :-1]], dim=1)
         vectors = self.model.get_input_embeddings()(inputs)
-        return self._append(state, vectors, seen, self.noise.gains(record, ANSWER))[1]
+        effects = self.noise.effects(record, ANSWER)
+        return self._append(state, vectors, seen, effects, every_layer)[1]
 
     def replay(
         self,
@@ -189,19 +231,26 @@ class Policy:
         text: Text,
         group_size: int,
         temperature: float = 1.0,
+        stored: Thoughts | None = None,
     ) -> Replay:
         """Score rollouts again, with gradient through the whole latent chain (BPTT).
 
-        The text is scored under the law it was sampled from; greedy text under temperature 1.
+        With `stored` thoughts these are fed as they were, each slot is a problem of its own, and
+        what they are mixed of is scored too. The text is scored under the law it was sampled from;
+        greedy text under temperature 1.
         """
-        state, thoughts = self.latent_phase(prompts, record, group_size)
+        forced = None if stored is None else stored.vectors
+        state, thoughts = self.latent_phase(prompts, record, group_size, forced)
         hidden = self.read(state, prompts.cue.repeat_interleave(group_size), record, text)
         real = text.mask.bool()
         law = self.log_law(hidden[real], temperature)
         scores = law.gather(1, text.ids[real][:, None])[:, 0]
         with torch.no_grad():
             entropy = torch.special.entr(law.exp()).sum(dim=-1)
-        return Replay(_scatter(scores, real), _scatter(entropy, real), thoughts)
+        chosen = None
+        if stored is not None:
+            chosen = self.log_law(thoughts.sources).gather(-1, stored.choice["ids"])
+        return Replay(_scatter(scores, real), _scatter(entropy, real), thoughts.vectors, chosen)
 
     def log_law(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         """Log-probabilities [row, token type] in float32 of the text that may follow `hidden`."""
@@ -217,13 +266,18 @@ class Policy:
     # -- one forward --------------------------------------------------------------------------
 
     def _append(
-        self, state: State, vectors: torch.Tensor, seen: torch.Tensor | None, gains: Gains
+        self,
+        state: State,
+        vectors: torch.Tensor,
+        seen: torch.Tensor | None,
+        effects: Effects,
+        every_layer: bool = False,
     ) -> tuple[State, torch.Tensor]:
         """Run `vectors` [row, position, feature] after what the state has seen."""
         if seen is None:
             seen = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
         position = state.position[:, None] + seen.cumsum(dim=1) - seen
-        return self._advance(state, vectors, seen, position, gains)
+        return self._advance(state, vectors, seen, position, effects, every_layer)
 
     def _advance(
         self,
@@ -231,21 +285,25 @@ class Policy:
         vectors: torch.Tensor,
         seen: torch.Tensor,
         position: torch.Tensor,
-        gains: Gains,
+        effects: Effects,
+        every_layer: bool = False,
     ) -> tuple[State, torch.Tensor]:
         cache = _new_cache(self.model) if state.cache is None else _fork(state.cache)
         mask = torch.cat([state.mask, seen], dim=1)
-        if "embedding" in gains:
-            vectors = vectors * gains["embedding"].to(vectors.dtype)
-        with branch_gains(self.model, gains):
-            hidden = self.model.base_model(
+        if "embedding" in effects:
+            vectors = effects["embedding"](vectors, vectors)
+        with acting(self.model, effects):
+            output = self.model.base_model(
                 inputs_embeds=vectors,
                 attention_mask=mask,
                 position_ids=position,
                 past_key_values=cache,
                 use_cache=True,
-            ).last_hidden_state
-        return State(cache, hidden[:, -1], mask, position[:, -1] + 1), hidden
+                output_hidden_states=every_layer,
+            )
+        hidden = output.last_hidden_state
+        state = State(cache, hidden[:, -1], mask, position[:, -1] + 1)
+        return state, torch.stack(output.hidden_states[1:]) if every_layer else hidden
 
 
 def residual_branches(model: Any) -> dict[str, nn.Module]:
@@ -271,15 +329,44 @@ def residual_branches(model: Any) -> dict[str, nn.Module]:
     return branches
 
 
+@dataclass(frozen=True)
+class ValueProjection:
+    """The value projection of a block: columns `start` and on of a linear map of `module`.
+
+    GPT-2 computes query, key and value in one map; the Llama family has a map for values alone.
+    """
+
+    module: nn.Module
+    start: int
+
+    def site(self) -> Site:
+        """The site with its weight [input, output], as it is now."""
+        weight: Any = self.module.weight
+        columns = weight.detach() if hasattr(self.module, "nf") else weight.detach().T
+        return Site(columns.shape[1] - self.start, columns[:, self.start :])
+
+
+def value_projections(model: Any) -> dict[str, ValueProjection]:
+    """The value projection of every block, by site name."""
+    base = model.base_model
+    if hasattr(base, "h"):
+        width = model.config.hidden_size
+        return {
+            f"value.{i}": ValueProjection(b.attn.c_attn, 2 * width) for i, b in enumerate(base.h)
+        }
+    return {f"value.{i}": ValueProjection(b.self_attn.v_proj, 0) for i, b in enumerate(base.layers)}
+
+
 @contextmanager
-def branch_gains(model: Any, gains: Gains) -> Iterator[None]:
-    """Multiply residual-branch outputs by `gains` during one forward; nothing stays behind."""
-    branches = residual_branches(model) if any(site != "embedding" for site in gains) else {}
-    handles = [
-        module.register_forward_hook(_multiply_by(gains[site]))
-        for site, module in branches.items()
-        if site in gains
-    ]
+def acting(model: Any, effects: Effects) -> Iterator[None]:
+    """Let effects act on the model's own sites during one forward; nothing stays behind."""
+    handles = []
+    if any("." in site for site in effects):
+        branches = {site: ValueProjection(m, 0) for site, m in residual_branches(model).items()}
+        for site, place in (branches | value_projections(model)).items():
+            if site in effects:
+                hook = _hook(effects[site], place.start)
+                handles.append(place.module.register_forward_hook(hook))
     try:
         yield
     finally:
@@ -287,11 +374,27 @@ def branch_gains(model: Any, gains: Gains) -> Iterator[None]:
             handle.remove()
 
 
-def _multiply_by(gain: torch.Tensor) -> Any:
-    def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        return output * gain.to(output.dtype)
+def _hook(effect: Effect, start: int) -> Any:
+    """A forward hook that changes the columns `start` and on of a linear map's output."""
+
+    def hook(_module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if start == 0:
+            return effect(inputs[0], output)
+        return torch.cat([output[..., :start], effect(inputs[0], output[..., start:])], dim=-1)
 
     return hook
+
+
+@contextmanager
+def fresh_draws(noise: NoiseSource, key: Key, device: torch.device) -> Iterator[None]:
+    """Around a phase under noise that is not replayed: its draws come from torch's generator, which
+    is seeded by `key` and given back as it was. Nothing at all for every other noise."""
+    if noise.replayed:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(key.integer())
+        yield
 
 
 def _new_cache(model: Any) -> Any:

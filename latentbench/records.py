@@ -143,16 +143,62 @@ def collate_text(
 
 
 @dataclass(frozen=True)
+class SftRow:
+    """One problem of an SFT batch.
+
+    `latents` slots, the prompt, the text to be predicted; `targets`, for each slot the tokens of
+    the step that it stands for (none where it stands for no step); `written`, the text with all
+    steps written out; `answer`, how many tokens at the end of both texts are the answer itself.
+    """
+
+    latents: int
+    prompt: Prompt
+    text: tuple[int, ...]
+    targets: tuple[tuple[int, ...], ...] = ()
+    written: tuple[int, ...] = ()
+    answer: int = 1
+
+
+@dataclass(frozen=True)
 class NoiseRecord:
-    """All that a noise source needs to act again exactly as it did: tensors with rows first."""
+    """All that a noise source needs to act again exactly as it did: `tensors` with rows first, and
+    `shared` ones that are the same for all rows."""
 
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    shared: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def rows(self, index: torch.Tensor | slice) -> NoiseRecord:
-        return NoiseRecord({name: tensor[index] for name, tensor in self.tensors.items()})
+        picked = {name: tensor[index] for name, tensor in self.tensors.items()}
+        return NoiseRecord(picked, self.shared)
 
     def to(self, device: torch.device | str) -> NoiseRecord:
-        return NoiseRecord({name: tensor.to(device) for name, tensor in self.tensors.items()})
+        return NoiseRecord(
+            {name: tensor.to(device) for name, tensor in self.tensors.items()},
+            {name: tensor.to(device) for name, tensor in self.shared.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """The latent phase of some rows.
+
+    `vectors` [row, step, feature] are the inputs of the latent slots, `sources` [row, step,
+    feature] the hidden states that each was made from. `choice` is what a carrier mixed them of,
+    [row, step, k]: `ids`, `scores`, `weights`, `log_probs`; empty for carriers that choose nothing.
+    """
+
+    vectors: torch.Tensor
+    sources: torch.Tensor
+    choice: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def rows(self, index: torch.Tensor | slice) -> Thoughts:
+        choice = {name: tensor[index] for name, tensor in self.choice.items()}
+        return Thoughts(self.vectors[index], self.sources[index], choice)
+
+    def repeat(self, times: int) -> Thoughts:
+        """Each row `times` times, group-major."""
+        rows = torch.arange(len(self.vectors), device=self.vectors.device)
+        return self if times == 1 else self.rows(rows.repeat_interleave(times))
 
 
 @dataclass(frozen=True)
@@ -170,12 +216,14 @@ class Replay:
     """A rollout scored again with gradient.
 
     `log_probs`, `entropy` [row, token] (0 where `text.mask` is 0); `thoughts` [row, step, feature],
-    the input vectors of the latent slots.
+    the input vectors of the latent slots. `choice_log_probs` [row, step, k] are those of the token
+    types that stored thoughts are mixed of; None where the thoughts were made again.
     """
 
     log_probs: torch.Tensor
     entropy: torch.Tensor
     thoughts: torch.Tensor
+    choice_log_probs: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +236,7 @@ class Rollouts:
     prompts: tuple[Prompt, ...]
     group_size: int
     noise: NoiseRecord
+    thoughts: Thoughts
     answers: Answers
     texts: tuple[str, ...]
     rewards: torch.Tensor
@@ -206,6 +255,7 @@ class Rollouts:
             prompts=tuple(self.prompts[g] for g in index),
             group_size=size,
             noise=self.noise.rows(rows),
+            thoughts=self.thoughts.rows(rows),
             answers=Answers(
                 self.answers.text.rows(rows),
                 self.answers.log_probs[rows],
@@ -220,19 +270,31 @@ class Rollouts:
 @dataclass(frozen=True)
 class Groups:
     """What an advantage estimator sees, all [prompt, rollout]: rewards, answer lengths in tokens,
-    and which answers were truncated. Always whole groups of the whole batch."""
+    which answers were truncated, and the mean log-probability of all scored positions when they
+    were sampled. Always whole groups of the whole batch."""
 
     rewards: torch.Tensor
     lengths: torch.Tensor
     truncated: torch.Tensor
+    log_probs: torch.Tensor
+
+    def pick(self, prompt: int, rollouts: torch.Tensor) -> Groups:
+        """One group [1, rollout] with some of its rollouts."""
+        return Groups(
+            self.rewards[prompt, rollouts][None],
+            self.lengths[prompt, rollouts][None],
+            self.truncated[prompt, rollouts][None],
+            self.log_probs[prompt, rollouts][None],
+        )
 
 
 @dataclass(frozen=True)
 class LossInput:
-    """One micro-batch of scored tokens, with the totals of the batch that it belongs to.
+    """One micro-batch of scored positions, with the totals of the batch that it belongs to.
 
-    `log_probs` (with gradient), `old_log_probs`, `mask` [row, token]; `advantages` [row].
-    `total_rows` and `total_tokens` count the whole batch, so that micro-batch losses add up.
+    `log_probs` (with gradient), `old_log_probs`, `mask`, `advantages` [row, position]: the tokens
+    of the answer, led by the latent slots where these are scored. `total_rows` and `total_tokens`
+    count rows and positions of the whole batch, so that micro-batch losses add up.
     """
 
     log_probs: torch.Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from latentbench.records import (
     Prompt,
     Rollouts,
     Text,
+    Thoughts,
     collate_prompts,
 )
 
@@ -57,10 +58,11 @@ def roll_out(
             prompts=tuple(chunk),
             group_size=group_size,
             noise=record,
+            thoughts=thoughts,
             answers=answers,
             texts=texts,
             rewards=torch.tensor(rewards, dtype=torch.float32).reshape(len(chunk), group_size),
-            dispersion=thoughts_dispersion(thoughts, group_size),
+            dispersion=thoughts_dispersion(thoughts.vectors, group_size),
         )
 
     parts = [roll(chunk) for chunk in chunks(prompts, max(max_rows // group_size, 1))]
@@ -86,13 +88,17 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
         return torch.cat([pad(t, (0, width - t.shape[1]), value=value) for t in tensors])
 
     answers = [part.answers for part in parts]
-    sites = parts[0].noise.tensors
+    records = [part.noise for part in parts]
+    thoughts = [part.thoughts for part in parts]
     weights = [len(part.prompts) for part in parts]
     return Rollouts(
         prompts=tuple(prompt for part in parts for prompt in part.prompts),
         group_size=parts[0].group_size,
-        noise=NoiseRecord(
-            {site: torch.cat([part.noise.tensors[site] for part in parts]) for site in sites}
+        noise=NoiseRecord(_stacked([r.tensors for r in records]), records[0].shared),
+        thoughts=Thoughts(
+            torch.cat([t.vectors for t in thoughts]),
+            torch.cat([t.sources for t in thoughts]),
+            _stacked([t.choice for t in thoughts]),
         ),
         answers=Answers(
             Text(
@@ -106,3 +112,8 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
         dispersion=sum(p.dispersion * w for p, w in zip(parts, weights, strict=True))
         / sum(weights),
     )
+
+
+def _stacked(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Tensors of the same names, rows under rows."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
+from latentbench.compatibility import Parts, check_parts
 from latentbench.errors import InputError
 
 KINDS = (
@@ -26,10 +27,15 @@ KINDS = (
     "advantage",
     "transform",
     "policy_loss",
+    "latent_loss",
     "curriculum",
+    "sft_loss",
     "data",
 )
 
+
+# Where "none" is one of the choices.
+NONE_IS_A_WORD = ("noise.pairs", "protocol.intervention")
 
 # Without a gradient scaler, which 16-bit floats would need.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -97,7 +103,10 @@ class RlConfig:
 
     `keep` decides which groups an update learns from: `all`, or the first `prompts` of the `mixed`
     ones among `over_provision` times as many. `mask_rate` is the rate that suits the data set; mask
-    noises take it as their `noise.rate` unless that is set.
+    noises take it as their `noise.rate` unless that is set. `trainable` is what is trained: `all`,
+    `no_embeddings` (nor the LM head) or `value_projections` alone.
+
+    `seconds` ends `algorithm=sft_continued` by time spent rather than after `updates`.
     """
 
     updates: int = MISSING
@@ -110,6 +119,8 @@ class RlConfig:
     keep: str = "all"
     over_provision: int = 1
     kl: float = 0.0
+    trainable: str = "all"
+    seconds: float | None = None
     mask_rate: float = 0.2
     rollout_rows: int = 1024
     micro_batch: int = 1024
@@ -212,6 +223,7 @@ class Config:
     init: InitConfig = field(default_factory=InitConfig)
     curriculum: Any = MISSING
     latent: LatentConfig = field(default_factory=LatentConfig)
+    sft_loss: Any = MISSING
     sft: SftConfig = field(default_factory=SftConfig)
     carrier: Any = MISSING
     noise: Any = MISSING
@@ -220,6 +232,7 @@ class Config:
     advantage: Any = MISSING
     transform: dict[str, Any] = field(default_factory=dict)
     policy_loss: Any = MISSING
+    latent_loss: Any = MISSING
     rl: RlConfig = field(default_factory=RlConfig)
     eval: dict[str, BenchmarkConfig] = field(default_factory=dict)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
@@ -312,7 +325,7 @@ def typed(composed: DictConfig) -> Config:
             f"{missing[0]} has no value; set it on the command line or choose a recipe with it"
         )
     for path, value in _leaves(composed, Config, ""):
-        if isinstance(value, str) and value in ("None", "none", "NULL") and path != "noise":
+        if value in ("None", "none", "NULL") and path not in NONE_IS_A_WORD:
             raise InputError(f"{path}={value}: that is a word; write null for no value")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
@@ -390,6 +403,22 @@ def check(config: Config) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
     for rule in (_check_numbers, _check_choices, _check_protocol, _check_rl, _check_stages):
         rule(config)
+    check_parts(parts_of(config))
+
+
+def parts_of(config: Config) -> Parts:
+    """The parts of a method by the names of their files."""
+
+    def named(part: Any) -> tuple[str, Any]:
+        return type(part).__module__.rpartition(".")[2], part
+
+    return Parts(
+        carrier=named(config.carrier),
+        noise=named(config.noise),
+        latent_loss=named(config.latent_loss),
+        transforms=tuple(config.transform.items()),
+        latent=config.curriculum.markers,
+    )
 
 
 def _check_numbers(config: Config) -> None:
@@ -446,7 +475,8 @@ def _check_numbers(config: Config) -> None:
 
 def _check_choices(config: Config) -> None:
     choices = {
-        "algorithm": (config.algorithm, ("sft", "grpo")),
+        "algorithm": (config.algorithm, ("sft", "grpo", "sft_continued")),
+        "rl.trainable": (config.rl.trainable, ("all", "no_embeddings", "value_projections")),
         "sft.unit": (config.sft.unit, ("updates", "epochs")),
         "sft.mix_over": (config.sft.mix_over, ("earlier", "all")),
         "sft.reset_optimizer": (config.sft.reset_optimizer, ("never", "stage", "epoch")),
@@ -504,6 +534,16 @@ def _check_rl(config: Config) -> None:
         raise InputError(
             f"rl.over_provision={rl.over_provision} with rl.keep={rl.keep}: spare groups are only "
             "of use with rl.keep=mixed"
+        )
+    if rl.trainable == "value_projections" and rl.weight_decay > 0:
+        raise InputError(
+            f"rl.weight_decay={rl.weight_decay} with rl.trainable=value_projections: decay would "
+            "move the frozen weights in the same matrix; set rl.weight_decay=0"
+        )
+    if rl.seconds is not None and not (rl.seconds > 0 and config.algorithm == "sft_continued"):
+        raise InputError(
+            f"rl.seconds={rl.seconds}: above 0, and only for algorithm=sft_continued; RL runs for "
+            "rl.updates"
         )
     if config.trainer.devices != 1:
         raise InputError(

@@ -6,12 +6,19 @@ h_t is the last hidden state after the model's final norm; no projection, no res
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
+
+from latentbench.carrier import Choice, Effects, Lexicon
 
 
 @dataclass(frozen=True)
 class Hidden:
-    def __call__(self, hidden: torch.Tensor, model: Any) -> torch.Tensor:
-        return hidden
+    sites: ClassVar[tuple[str, ...]] = ()
+    chooses: ClassVar[bool] = False
+
+    def __call__(
+        self, hidden: torch.Tensor, lexicon: Lexicon, effects: Effects
+    ) -> tuple[torch.Tensor, Choice]:
+        return hidden, {}

@@ -42,7 +42,8 @@ def look_at_thoughts(
     batch = collate_prompts(prompts, layout.markers.pad, policy.device)
     noise_keys = rollout_keys(seed, Purpose.TEST_NOISE, 0, batch.uids, rollouts)
     record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(policy.device)
-    state, thoughts = policy.latent_phase(batch, record, rollouts)
+    state, thought = policy.latent_phase(batch, record, rollouts)
+    thoughts = thought.vectors
     draws = None
     if decoding.temperature > 0:
         answer_keys = rollout_keys(seed, Purpose.TEST_ANSWER, 0, batch.uids, rollouts)

@@ -7,7 +7,8 @@ resume: the batch of any update can be asked for at any time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import lightning
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from latentbench.curriculum import Curriculum
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.records import Item, Prompt, Slots
+from latentbench.records import Item, SftRow, Slots
 from latentbench.schema import SftConfig
 
 
@@ -74,15 +75,6 @@ class TrainingData(lightning.LightningDataModule):
         return DataLoader(range(self.updates), batch_size=None)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class SftRow:
-    """One problem of an SFT batch: its latent slots, its prompt, and the text to be predicted."""
-
-    latents: int
-    prompt: Prompt
-    text: tuple[int, ...]
-
-
 def sft_rows(
     items: Sequence[Item],
     stage: int,
@@ -92,8 +84,10 @@ def sft_rows(
     layout: Layout,
     config: SftConfig,
     seed: int,
+    needs: Sequence[str] = (),
 ) -> list[SftRow]:
-    """The batch of one update; a share `mix` of it comes from other stages."""
+    """The batch of one update; a share `mix` of it comes from other stages. `needs` lists the
+    optional fields that the loss reads."""
     rng = Key(seed, Purpose.STAGE, update).generator()
     rows = []
     for item in items:
@@ -101,5 +95,23 @@ def sft_rows(
         stages = stage + 1 if config.mix_over == "earlier" else len(item.steps) + 1
         at = int(pick * stages) if strays < config.mix else stage
         latents, steps = curriculum.layout(item, at, slots)
-        rows.append(SftRow(latents, layout.prompt(item), layout.text(item, steps)))
+        row = SftRow(latents, layout.prompt(item), layout.text(item, steps))
+        if "targets" in needs:
+            row = replace(row, targets=slot_targets(layout.step_tokens(item), latents, slots))
+        if "written" in needs:
+            written, answer = layout.text(item, item.steps), layout.answer_tokens(item)
+            row = replace(row, written=written, answer=answer)
+        rows.append(row)
     return rows
+
+
+def slot_targets(
+    steps: Sequence[tuple[int, ...]], latents: int, slots: Slots
+) -> tuple[tuple[int, ...], ...]:
+    """The tokens that each latent slot stands for: a step's tokens in order, shared out among its
+    `per_step` slots; none for slots beyond the last step."""
+    targets: list[tuple[int, ...]] = []
+    for tokens in steps[: latents // slots.per_step]:
+        bounds = [round(len(tokens) * i / slots.per_step) for i in range(slots.per_step + 1)]
+        targets += [tokens[a:b] for a, b in pairwise(bounds)]
+    return (*targets, *[()] * (latents - len(targets)))

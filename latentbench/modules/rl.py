@@ -4,7 +4,8 @@ Simplifications, stated: the law that is scored is the law that was sampled; old
 are those of the first replay, so the ratio of the first inner update is 1, and the gap between
 replay and rollout is reported as `train/replay_gap`; groups without variance are left out of the
 replay, which saves time and changes nothing, since their advantage is 0 (under a KL penalty they
-stay in).
+stay in). Where latent slots are scored, they stand before the answer's tokens in everything that
+has a position: log-probabilities, ratios, advantages.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import torch
 
 from latentbench.advantage import Advantage
 from latentbench.evaluation.greedy import greedy_accuracy
+from latentbench.keys import Key, Purpose
+from latentbench.latent_loss import LatentLoss
 from latentbench.layout import Layout
+from latentbench.models import train_only
 from latentbench.modules.training_module import TrainingModule
-from latentbench.policy import Decoding, Policy
+from latentbench.policy import Decoding, Policy, fresh_draws
 from latentbench.policy_loss import PolicyLoss
 from latentbench.records import Groups, LossInput, Prompt, Replay, Rollouts, collate_prompts
 from latentbench.rollout import chunks, roll_out
@@ -42,6 +46,7 @@ class Objective:
     advantage: Advantage
     transforms: tuple[Transform, ...]
     policy_loss: PolicyLoss
+    latent_loss: LatentLoss
 
 
 class RlModule(TrainingModule):
@@ -67,11 +72,11 @@ class RlModule(TrainingModule):
         self.silent_updates = 0
         self.bad_updates = 0
         self.best: dict[str, Any] = {}
+        train_only(self.model, config.trainable)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
-        )
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=self.config.lr, weight_decay=self.config.weight_decay)
 
     # -- the step -----------------------------------------------------------------------------
 
@@ -79,16 +84,20 @@ class RlModule(TrainingModule):
         started = time.perf_counter()
         items = self.data().batch(self.update)
         prompts = [self.layout.prompt(item) for item in items]
-        rollouts = self._roll_out(prompts)
-        torch.clear_autocast_cache()  # what was cast without gradient must not serve the replay
-        kept = self._keep(rollouts)
-        advantages = self._advantages(kept)
-        metrics = self._learn(kept, advantages)
+        with fresh_draws(self.policy.noise, self._key(), self.device):
+            rollouts = self._roll_out(prompts)
+            torch.clear_autocast_cache()  # what was cast without gradient must not serve the replay
+            kept = self._keep(rollouts)
+            advantages = self._advantages(kept)
+            metrics = self._learn(kept, advantages)
         self.update += 1
         metrics |= self._describe(rollouts, kept, time.perf_counter() - started)
         if self._validation_is_due():
             metrics["validation/pass@1"] = self._validate()
         self.report(metrics)
+
+    def _key(self) -> Key:
+        return Key(self.seed, Purpose.FRESH, self.update)
 
     def _roll_out(self, prompts: Sequence[Prompt]) -> Rollouts:
         return roll_out(
@@ -111,23 +120,56 @@ class RlModule(TrainingModule):
         return rollouts.groups(mixed[: self.config.prompts])
 
     def _advantages(self, rollouts: Rollouts) -> torch.Tensor:
+        """[prompt, rollout, position] over the scored positions."""
         shape = rollouts.rewards.shape
+        sampled, mask = self._sampled(rollouts), self._positions(rollouts)
+        mean = (sampled * mask).sum(dim=1) / mask.sum(dim=1)
         groups = Groups(
             rewards=rollouts.rewards,
             lengths=rollouts.answers.text.mask.sum(dim=1).reshape(shape).cpu(),
             truncated=rollouts.answers.truncated.reshape(shape).cpu(),
+            log_probs=mean.reshape(shape).cpu(),
         )
-        advantages = self.objective.advantage(groups)
+        estimate = self.objective.advantage
+        advantages = estimate(groups)[..., None].expand(*shape, mask.shape[1])
         for transform in self.objective.transforms:
-            advantages = transform(advantages, groups)
+            advantages = transform(advantages, groups, estimate)
         return advantages
+
+    def _positions(self, rollouts: Rollouts) -> torch.Tensor:
+        """Which positions are scored [row, position]: latent slots, then real answer tokens."""
+        mask = rollouts.answers.text.mask
+        if not self.objective.latent_loss.scores:
+            return mask
+        return torch.cat([mask.new_ones(len(mask), self.policy.latents), mask], dim=1)
+
+    def _sampled(self, rollouts: Rollouts) -> torch.Tensor:
+        """The log-probabilities of the scored positions when they were sampled."""
+        text = rollouts.answers.log_probs
+        if not self.objective.latent_loss.scores:
+            return text
+        choice = rollouts.thoughts.choice
+        even = text.new_zeros(len(text), self.policy.latents)
+        latent = self.objective.latent_loss.log_probs(choice["log_probs"], choice, even)
+        return torch.cat([latent.to(text.dtype), text], dim=1)
+
+    def _scored(self, replay: Replay, part: Rollouts, advantages: torch.Tensor) -> torch.Tensor:
+        """The log-probabilities of the scored positions in a replay."""
+        if replay.choice_log_probs is None:
+            return replay.log_probs
+        latent = self.objective.latent_loss.log_probs(
+            replay.choice_log_probs,
+            part.thoughts.choice,
+            advantages[:, : self.policy.latents],
+        )
+        return torch.cat([latent.to(replay.log_probs.dtype), replay.log_probs], dim=1)
 
     def _learn(self, rollouts: Rollouts, advantages: torch.Tensor) -> dict[str, float]:
         """The inner updates on groups that say anything; none at all where no group does.
 
         Under a KL penalty every group does: its pull towards the reference needs no reward.
         """
-        telling = (advantages != 0).any(dim=1).nonzero()[:, 0].tolist()
+        telling = (advantages != 0).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
         if self.reference is not None:
             telling = list(range(len(rollouts.prompts)))
         if not telling:
@@ -151,30 +193,35 @@ class RlModule(TrainingModule):
         optimizer = self.optimizer()
         optimizer.zero_grad(set_to_none=True)
         total_rows = rollouts.rewards.numel()
-        total_tokens = int(rollouts.answers.text.mask.sum())
+        total_tokens = int(self._positions(rollouts).sum())
         sums: dict[str, float] = {}
         size = max(self.config.micro_batch // rollouts.group_size, 1)
         for index, chosen in enumerate(chunks(telling, size)):
             part = rollouts.groups(chosen)
+            mask = self._positions(part)
+            signal = advantages[list(chosen)].flatten(0, 1).to(self.device)
             replay = self._replay(self.policy, part)
+            log_probs = self._scored(replay, part, signal)
             if len(old) <= index:
-                old.append(replay.log_probs.detach())
-                gap = (old[index] - part.answers.log_probs).abs().max()
+                old.append(log_probs.detach())
+                gap = ((old[index] - self._sampled(part)) * mask).abs().max()
                 sums["gap"] = max(sums.get("gap", 0.0), float(gap))
             loss = self.objective.policy_loss(
                 LossInput(
-                    log_probs=replay.log_probs,
-                    old_log_probs=old[index],
-                    mask=part.answers.text.mask,
-                    advantages=advantages[list(chosen)].reshape(-1).to(self.device),
+                    log_probs=log_probs,
+                    old_log_probs=self._old(old[index], log_probs),
+                    mask=mask,
+                    advantages=signal,
                     total_rows=total_rows,
                     total_tokens=total_tokens,
                 )
             )
-            penalty = self._kl(part, replay) / total_tokens
+            penalty = self._kl(part, log_probs, signal) / total_tokens
             self.manual_backward(loss.loss + self.config.kl * penalty)
             _add(sums, loss.sums)
+            written = part.answers.text.mask.sum()
             _add(sums, {"loss": loss.loss, "kl": penalty, "entropy": replay.entropy.sum()})
+            _add(sums, {"written": written})
         gap = sums.get("gap", 0.0)  # later inner updates have moved away from the rollout by design
         norm = self._step(optimizer, gap)
         return {
@@ -183,26 +230,45 @@ class RlModule(TrainingModule):
             "train/kl": sums["kl"],
             "train/replay_gap": gap,
             "train/ratio_clipped": sums["ratio_clipped"] / max(sums["tokens"], 1.0),
-            "train/answer_entropy": sums["entropy"] / max(sums["tokens"], 1.0),
+            "train/answer_entropy": sums["entropy"] / max(sums["written"], 1.0),
         }
 
+    def _old(self, old: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """The old log-probabilities; latent slots without a ratio have the present ones."""
+        if not self.objective.latent_loss.on_policy:
+            return old
+        slots = self.policy.latents
+        return torch.cat([present[:, :slots].detach(), old[:, slots:]], dim=1)
+
     def _replay(self, policy: Policy, part: Rollouts) -> Replay:
-        """Score a part again under its own noise record, with gradient through the latents."""
+        """Score a part again under its own noise record, with gradient through the latents, or on
+        its stored thoughts where these are scored themselves."""
         assert not self.model.training, "replay in train mode draws dropout that was never sampled"
         prompts = collate_prompts(part.prompts, self.layout.markers.pad, self.device)
+        stored = part.thoughts if self.objective.latent_loss.scores else None
         return policy.replay(
-            prompts, part.noise, part.answers.text, part.group_size, self.decoding.temperature
+            prompts,
+            part.noise,
+            part.answers.text,
+            part.group_size,
+            self.decoding.temperature,
+            stored,
         )
 
-    def _kl(self, part: Rollouts, replay: Replay) -> torch.Tensor:
-        """Summed k3 estimate of KL(policy || reference) on the sampled tokens, both under the same
-        noise record: exp(d) - d - 1 with d = log ref - log policy, clamped to [-10, 10]."""
+    def _kl(self, part: Rollouts, present: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+        """Summed k3 estimate of KL(policy || reference) on the scored positions, both under one
+        noise record and one set of thoughts: exp(d) - d - 1, d = log ref - log policy in [-10, 10].
+
+        Latent slots without a ratio are left out: their score is no log-probability of a draw.
+        """
         if self.reference is None:
             return torch.zeros((), device=self.device)
         with torch.no_grad():
-            reference = self._replay(self.reference, part).log_probs
-        difference = (reference - replay.log_probs).clamp(-10, 10)
-        return ((difference.exp() - difference - 1) * part.answers.text.mask).sum()
+            reference = self._scored(self._replay(self.reference, part), part, signal)
+        difference = (reference - present).clamp(-10, 10)
+        penalty = (difference.exp() - difference - 1) * self._positions(part)
+        left_out = self.policy.latents if self.objective.latent_loss.on_policy else 0
+        return penalty[:, left_out:].sum()
 
     def _step(self, optimizer: Any, gap: float) -> float:
         """Clip and step; a gradient that is not finite is skipped and counted."""
@@ -216,7 +282,8 @@ class RlModule(TrainingModule):
                     "finite; lower rl.lr or set rl.grad_clip"
                 )
             return norm
-        if not gap <= REPLAY_TOLERANCE and self.dtype == torch.float32 and self._full_precision():
+        faithful = self.policy.noise.replayed and self.dtype == torch.float32
+        if not gap <= REPLAY_TOLERANCE and faithful and self._full_precision():
             raise RuntimeError(
                 f"rl update {self.update}: replay differs from the rollout by {gap:.3g} in "
                 "log-probability; noise source and carrier must act the same in both"

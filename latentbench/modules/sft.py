@@ -1,7 +1,6 @@
-"""The supervised stage: Coconut's curriculum, chain of thought, or neither.
+"""The supervised stage: a curriculum of rows, a loss, and updates.
 
-Loss: mean cross-entropy over the text tokens of a batch; question, markers and latent slots are not
-scored. The gradient runs through the whole latent chain and the cached keys and values.
+The gradient runs through the whole latent chain and the cached keys and values.
 """
 
 from __future__ import annotations
@@ -12,34 +11,25 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from latentbench.curriculum import Curriculum
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import set_dropout
-from latentbench.modules.data import SftRow, Stages, sft_rows
+from latentbench.modules.data import Stages, sft_rows
 from latentbench.modules.training_module import TrainingModule
 from latentbench.policy import Policy
-from latentbench.records import NoiseRecord, Slots, collate_prompts, collate_text
+from latentbench.records import SftRow, Slots
 from latentbench.rollout import chunks
 from latentbench.schema import SftConfig
-
-
-def text_loss(policy: Policy, rows: Sequence[SftRow], pad: int) -> torch.Tensor:
-    """Summed cross-entropy of the rows' text; all rows have `policy.latents` latent slots."""
-    prompts = collate_prompts([row.prompt for row in rows], pad, policy.device)
-    text = collate_text([row.text for row in rows], pad, policy.device)
-    record = NoiseRecord()
-    state, _ = policy.latent_phase(prompts, record, group_size=1)
-    real = text.mask.bool()
-    hidden = policy.read(state, prompts.cue, record, text)[real]
-    logits = policy.model.get_output_embeddings()(hidden)
-    return cross_entropy(logits, text.ids[real], reduction="sum")
+from latentbench.sft_loss import SftLoss
 
 
 class SftModule(TrainingModule):
-    """One training step: rows of the stage -> latent phase -> text loss -> update."""
+    """One training step: rows of the stage -> latent phase -> loss -> update.
+
+    With `seconds` the training ends once they have been spent, whatever the number of updates.
+    """
 
     def __init__(
         self,
@@ -48,15 +38,18 @@ class SftModule(TrainingModule):
         curriculum: Curriculum,
         slots: Slots,
         stages: Stages,
+        loss: SftLoss,
         config: SftConfig,
         seed: int,
+        seconds: float | None = None,
     ) -> None:
         super().__init__()
         self.model = policy.model
-        self.policy, self.layout = policy, layout
+        self.policy, self.layout, self.loss = policy, layout, loss
         self.curriculum, self.slots, self.stages = curriculum, slots, stages
         self.config, self.seed = config, seed
         self.since_reset = 0
+        self.seconds, self.spent = seconds, 0.0
         set_dropout(self.model, config.dropout)
         self.model.train()  # Lightning leaves the mode alone; dropout acts in train mode only
 
@@ -81,9 +74,9 @@ class SftModule(TrainingModule):
             self.layout,
             self.config,
             self.seed,
+            self.loss.needs,
         )
-        tokens = sum(len(row.text) for row in rows)
-        loss = self._backward(rows, tokens)
+        loss = self._backward(rows)
         clip = self.config.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         if not bool(torch.isfinite(norm)):
@@ -94,17 +87,21 @@ class SftModule(TrainingModule):
         self.optimizer().step()
         self.update += 1
         self.since_reset += 1
+        passed = time.perf_counter() - started
+        self.spent += passed
+        if self.seconds is not None and self.spent >= self.seconds:
+            self.trainer.should_stop = True
         self.report(
             {
                 "train/loss": loss,
                 "train/grad_norm": float(norm),
                 "train/stage": stage,
-                "perf/tokens_per_s": tokens / (time.perf_counter() - started),
+                "perf/tokens_per_s": sum(len(row.text) for row in rows) / passed,
             }
         )
 
-    def _backward(self, rows: Sequence[SftRow], tokens: int) -> float:
-        """Accumulate the gradient of the batch's mean token loss; returns the loss."""
+    def _backward(self, rows: Sequence[SftRow]) -> float:
+        """Accumulate the gradient of the batch's loss; returns the loss."""
         total = 0.0
         # Dropout of the model itself is the one draw that is not keyed by row; its seed is.
         devices = [self.device] if self.device.type == "cuda" else []
@@ -114,7 +111,7 @@ class SftModule(TrainingModule):
                 alike = [row for row in rows if row.latents == latents]
                 policy = replace(self.policy, latents=latents)
                 for chunk in chunks(alike, self.config.micro_batch):
-                    loss = text_loss(policy, chunk, self.layout.markers.pad) / tokens
+                    loss = self.loss(policy, chunk, rows, self.layout.markers.pad)
                     self.manual_backward(loss)
                     total += float(loss.detach())
         return total
@@ -130,8 +127,13 @@ class SftModule(TrainingModule):
         optimizer.zero_grad(set_to_none=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["latentbench"] = {"update": self.update, "since_reset": self.since_reset}
+        checkpoint["latentbench"] = {
+            "update": self.update,
+            "since_reset": self.since_reset,
+            "spent": self.spent,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.update = checkpoint["latentbench"]["update"]
-        self.since_reset = checkpoint["latentbench"]["since_reset"]
+        state = checkpoint["latentbench"]
+        self.update, self.since_reset = state["update"], state["since_reset"]
+        self.spent = state["spent"]

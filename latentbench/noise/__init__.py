@@ -1,18 +1,24 @@
 """Noise sources: what makes the rollouts of one prompt differ. One file each.
 
-A source draws a record from the rollouts' keys, and says which gains that record puts on which
-sites at which step. Rollout and replay ask with the same record: that is the invariant which makes
-every method honest.
+A source draws a record from the rollouts' keys, and says what that record does at which site and
+step. Rollout and replay ask with the same record: that is the invariant which makes every method
+honest.
 
 Steps are counted as in the field: 0 is the prompt, 1..T the latent slots, `ANSWER` the text after
-them. Sites are `embedding` (the input vectors) and, for every block i, `attention.i` and `mlp.i`
-(the outputs of its two residual branches).
+them. Sites, by kind:
+
+    embedding                  the input vectors of a forward
+    attention.i, mlp.i         the outputs of the two residual branches of block i
+    value.i                    the value projection of block i
+    scores                     the log-probabilities that a thought is mixed from (mixture carriers)
+    thought                    the input vector of a latent slot
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias
 
 import torch
 
@@ -22,25 +28,57 @@ from latentbench.records import NoiseRecord
 PROMPT = 0
 ANSWER = -1
 
-Gains: TypeAlias = "Mapping[str, torch.Tensor]"
+Effect: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
+Effects: TypeAlias = "Mapping[str, Effect]"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place that noise can act on: the width of its output and, for value projections, the
+    weight [input, output] of its linear map as it is now, detached."""
+
+    width: int
+    weight: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The effect of a multiplier [row, 1, feature] on a site's output."""
+
+    values: torch.Tensor
+
+    def __call__(self, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        return output * self.values.to(output.dtype)
 
 
 class NoiseSource(Protocol):
+    """`acts_on` lists the kinds of sites that a source needs. `replayed` is False for a negative
+    control whose draws are not in its record and come anew at every forward."""
+
+    acts_on: ClassVar[tuple[str, ...]]
+    replayed: ClassVar[bool]
+
     @property
     def diverges(self) -> str:
         """The first phase in which rollouts of a prompt differ: `prompt`, `latent` or `answer`.
         All before it is computed once per prompt."""
         ...
 
-    def draw(self, keys: Sequence[Key], sites: Mapping[str, int], latents: int) -> NoiseRecord:
-        """The record of `len(keys)` rollouts; `sites` maps each site of the model to its width."""
+    def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
+        """The record of `len(keys)` rollouts at the sites of the model."""
         ...
 
-    def gains(self, record: NoiseRecord, step: int) -> Gains:
-        """Multipliers [row, 1, feature] of the sites' outputs at a step; empty when untouched."""
+    def effects(self, record: NoiseRecord, step: int) -> Effects:
+        """What happens at which site at a step: functions of the site's input and output, both
+        [row, position, feature] ([row, feature] for `scores` and `thought`), to the new output."""
         ...
 
 
 def prefix_safe(noise: NoiseSource) -> bool:
     """Whether the prompt may be prefilled once for all rollouts of a group."""
     return noise.diverges != "prompt"
+
+
+def kind_of(site: str) -> str:
+    """The kind of a site: `mlp` for `mlp.3`."""
+    return site.partition(".")[0]

@@ -7,44 +7,72 @@ matrices, one draw of a posterior over parameters (Gal & Ghahramani's reading).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import ANSWER, PROMPT, Gains
+from latentbench.noise import ANSWER, PROMPT, Effects, Gain, Site, kind_of
 from latentbench.records import NoiseRecord
 
 SCOPES = ("latent", "prompt+latent", "all")
 KINDS = ("attention", "mlp", "embedding")
+SCHEDULES = ("constant", "linear", "cosine")
+PAIRS = ("none", "antithetic", "same")
 
 
 @dataclass(frozen=True)
 class FeatureMask:
     """Knobs: `rate` p in [0, 1); `sites`, kinds out of attention, mlp, embedding; `scope`, the
-    phases that are masked; `per_site`, whether each site draws its own mask or all share one."""
+    phases that are masked; `per_site`, whether each site draws its own mask or all share one.
+
+    `schedule` moves p from `rate` to `rate_end` over `rate_updates` updates. `pairs` couples
+    rollouts 2j and 2j+1 of a group: `antithetic` gives them u and 1-u, so that (for p up to 1/2) no
+    feature is dropped in both, and at p = 1/2 one mask is the other's complement; `same` gives them
+    one mask, so that the two halves of a group differ in their answers alone.
+    """
 
     rate: float = 0.2
     sites: list[str] = field(default_factory=lambda: ["attention", "mlp"])
     scope: str = "prompt+latent"
     per_site: bool = True
+    pairs: str = "none"
+    schedule: str = "constant"
+    rate_end: float = 0.0
+    rate_updates: int = 100
+
+    acts_on: ClassVar[tuple[str, ...]] = ()  # sites that every model has
+    replayed: ClassVar[bool] = True
+    strength: ClassVar[str] = "rate"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.rate < 1.0:
-            raise InputError(f"noise.rate={self.rate}: a mask rate lies in [0, 1), for example 0.2")
-        if self.scope not in SCOPES:
-            raise InputError(f"noise.scope={self.scope}: choose one of {', '.join(SCOPES)}")
+        for name, rate in (("rate", self.rate), ("rate_end", self.rate_end)):
+            if not 0.0 <= rate < 1.0:
+                raise InputError(
+                    f"noise.{name}={rate}: a mask rate lies in [0, 1), for example 0.2"
+                )
+        for name, value, legal in (
+            ("scope", self.scope, SCOPES),
+            ("pairs", self.pairs, PAIRS),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if value not in legal:
+                raise InputError(f"noise.{name}={value}: choose one of {', '.join(legal)}")
+        if self.rate_updates < 1:
+            raise InputError(f"noise.rate_updates={self.rate_updates}: must be at least 1")
         wrong = [kind for kind in self.sites if kind not in KINDS]
         if wrong or not self.sites:
             raise InputError(f"noise.sites={self.sites}: choose out of [{', '.join(KINDS)}]")
 
     @property
     def diverges(self) -> str:
-        if self.rate == 0.0:  # every mask is all ones: the deterministic path, to the bit
-            return "answer"
+        if self.rate == 0.0 and self.schedule == "constant":
+            return "answer"  # every mask is all ones: the deterministic path, to the bit
         return "latent" if self.scope == "latent" else "prompt"
 
     def masks_per_rollout(self, latents: int) -> int:
@@ -55,22 +83,49 @@ class FeatureMask:
         """Which of them acts at a step."""
         raise NotImplementedError
 
-    def draw(self, keys: Sequence[Key], sites: Mapping[str, int], latents: int) -> NoiseRecord:
-        widths = {s: w for s, w in sites.items() if s.partition(".")[0] in self.sites}
-        if self.rate == 0.0 or not widths:
+    def rate_at(self, update: int) -> float:
+        """The rate at an update."""
+        passed = min(update / self.rate_updates, 1.0)
+        if self.schedule == "cosine":
+            passed = (1.0 - math.cos(math.pi * passed)) / 2.0
+        return self.rate if self.schedule == "constant" else self._between(passed)
+
+    def _between(self, passed: float) -> float:
+        return (1.0 - passed) * self.rate + passed * self.rate_end
+
+    def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
+        widths = {s: site.width for s, site in sites.items() if kind_of(s) in self.sites}
+        if self.diverges == "answer" or not widths:
             return NoiseRecord()
         distinct = widths if self.per_site else {"shared": max(widths.values())}
         shape = (self.masks_per_rollout(latents), sum(distinct.values()))
-        draws = np.stack([key.generator().random(shape, dtype=np.float32) for key in keys])
-        gains = torch.from_numpy(draws >= self.rate).to(torch.float32) / (1.0 - self.rate)
+        draws = np.stack([self._uniforms(key, shape) for key in keys])
+        rates = np.array([self.rate_at(key.step) for key in keys])[:, None, None]
+        kept = torch.from_numpy(draws >= rates.astype(np.float32))
+        gains = kept.to(torch.float32) / torch.from_numpy((1.0 - rates).astype(np.float32))
         parts = dict(zip(distinct, gains.split(list(distinct.values()), dim=-1), strict=True))
         if self.per_site:
             return NoiseRecord(parts)
         return NoiseRecord({site: parts["shared"][..., :width] for site, width in widths.items()})
 
-    def gains(self, record: NoiseRecord, step: int) -> Gains:
+    def _uniforms(self, key: Key, shape: tuple[int, int]) -> np.ndarray:
+        """Uniform numbers in [0, 1), as coupled as `pairs` says."""
+        if self.pairs == "none":
+            return key.generator().random(shape, dtype=np.float32)
+        pair, second = divmod(key.rollout, 2)
+        draws = Key(key.seed, key.purpose, key.step, key.prompt, pair).generator()
+        uniform = draws.random(shape, dtype=np.float32)
+        if second and self.pairs == "antithetic":
+            return np.float32(1.0 - 2.0**-24) - uniform  # stays in [0, 1)
+        return uniform
+
+    def gains(self, record: NoiseRecord, step: int) -> dict[str, torch.Tensor]:
+        """The masks [row, 1, feature] of the sites that are masked at a step."""
         masked = {PROMPT: self.scope != "latent", ANSWER: self.scope == "all"}.get(step, True)
         if not masked:
             return {}
         column = self.column(step)
         return {site: masks[:, column, None, :] for site, masks in record.tensors.items()}
+
+    def effects(self, record: NoiseRecord, step: int) -> Effects:
+        return {site: Gain(gain) for site, gain in self.gains(record, step).items()}

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from latentbench.keys import Key
-from latentbench.noise import Gains
+from latentbench.noise import Effects, Site
 from latentbench.records import NoiseRecord
 
 
 @dataclass(frozen=True)
 class None_:
+    acts_on: ClassVar[tuple[str, ...]] = ()
+    replayed: ClassVar[bool] = True
+
     @property
     def diverges(self) -> str:
         return "answer"
 
-    def draw(self, keys: Sequence[Key], sites: Mapping[str, int], latents: int) -> NoiseRecord:
+    def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
         return NoiseRecord()
 
-    def gains(self, record: NoiseRecord, step: int) -> Gains:
+    def effects(self, record: NoiseRecord, step: int) -> Effects:
         return {}

@@ -36,7 +36,7 @@ class Clipped:
     def __call__(self, batch: LossInput) -> LossOutput:
         mask = batch.mask.to(batch.log_probs.dtype)
         ratio = torch.exp((batch.log_probs - batch.old_log_probs) * mask)
-        advantages = batch.advantages[:, None]
+        advantages = batch.advantages
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         objective = torch.minimum(ratio * advantages, clipped * advantages)
         count = batch.total_rows if self.aggregate == "token_sum" else batch.total_tokens

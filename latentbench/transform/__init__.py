@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -10,6 +11,15 @@ from latentbench.records import Groups
 
 
 class Transform(Protocol):
-    def __call__(self, advantages: torch.Tensor, groups: Groups) -> torch.Tensor:
-        """Advantages [prompt, rollout] -> advantages; a group of zeros stays zeros."""
+    def __call__(
+        self,
+        advantages: torch.Tensor,
+        groups: Groups,
+        estimate: Callable[[Groups], torch.Tensor],
+    ) -> torch.Tensor:
+        """Advantages [prompt, rollout, position] -> advantages; a group of zeros stays zeros.
+
+        Positions are the scored ones: latent slots where there is a latent loss, then the answer's
+        tokens. `estimate` is the run's advantage estimator, for transforms that ask it again.
+        """
         ...

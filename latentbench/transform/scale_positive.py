@@ -3,6 +3,7 @@ W-REINFORCE, lambda = 0.1 there, applied to centred advantages)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,5 +22,10 @@ class ScalePositive:
                 f"transform.scale_positive.factor={self.factor}: must be at least 0, e.g. 0.1"
             )
 
-    def __call__(self, advantages: torch.Tensor, groups: Groups) -> torch.Tensor:
+    def __call__(
+        self,
+        advantages: torch.Tensor,
+        groups: Groups,
+        estimate: Callable[[Groups], torch.Tensor],
+    ) -> torch.Tensor:
         return torch.where(advantages > 0, advantages * self.factor, advantages)

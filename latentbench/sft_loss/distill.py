@@ -1,0 +1,60 @@
+"""Self-distillation (CODI, arXiv 2502.21074 §3): one model is teacher with written-out steps and
+student with latent slots, L = CE(student) + CE(teacher) + weight * KD.
+
+KD is the smooth L1 distance between the hidden states of student and teacher (detached) at the
+token before the answer, in every block, in units of the teacher's deviation over rows and features
+in that block (official model.py), there as here those of one micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from latentbench.errors import InputError
+from latentbench.records import SftRow
+from latentbench.sft_loss._pass import Pass, summed_cross_entropy, supervised_pass, text_tokens
+
+if TYPE_CHECKING:
+    from latentbench.policy import Policy
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Knobs: `weight` of the alignment (20 for GPT-2 in the official script), `teacher_weight`."""
+
+    weight: float = 20.0
+    teacher_weight: float = 1.0
+
+    needs: ClassVar[tuple[str, ...]] = ("written",)
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "teacher_weight"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"sft_loss.{name}={value}: must be at least 0, for example 1")
+
+    def __call__(
+        self, policy: Policy, rows: Sequence[SftRow], batch: Sequence[SftRow], pad: int
+    ) -> torch.Tensor:
+        student = supervised_pass(policy, rows, pad, every_layer=True)
+        written = [replace(row, latents=0, text=row.written) for row in rows]
+        teacher = supervised_pass(replace(policy, latents=0), written, pad, every_layer=True)
+        tokens = sum(len(row.written) for row in batch)
+        loss = summed_cross_entropy(policy, student) / text_tokens(batch)
+        loss = loss + self.teacher_weight * summed_cross_entropy(policy, teacher) / tokens
+        goal = _before_answer(teacher, written).detach()
+        spread = goal.std(dim=(1, 2), keepdim=True, correction=0).clamp(min=1e-6)
+        distance = torch.nn.functional.smooth_l1_loss(
+            _before_answer(student, rows) / spread, goal / spread, reduction="none"
+        )
+        return loss + self.weight * distance.mean(dim=(0, 2)).sum() / len(batch)
+
+
+def _before_answer(run: Pass, rows: Sequence[SftRow]) -> torch.Tensor:
+    """The hidden states [layer, row, feature] from which each answer's first token is predicted."""
+    places = [len(row.text) - row.answer for row in rows]
+    return run.layers[:, torch.arange(len(rows)), places]

@@ -1,0 +1,46 @@
+"""No update from invalid samples (Latent-GRPO, arXiv 2604.27998 eq. 9-11; official core_algos.py):
+a rollout is invalid when its answer hits the token budget without an end of text.
+
+`excluded`, the paper's rule: the group's statistics are those of its valid rollouts alone (one
+valid rollout: mean 0, deviation 1, so A = r; none: all 0). `zeroed`, the released GSM8K script:
+invalid rewards stay in the statistics, and only their own advantage is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from latentbench.errors import InputError
+from latentbench.records import Groups
+
+VARIANTS = ("excluded", "zeroed")
+
+
+@dataclass(frozen=True)
+class InvalidMask:
+    variant: str = "zeroed"
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise InputError(
+                f"transform.invalid_mask.variant={self.variant}: choose one of "
+                f"{', '.join(VARIANTS)}"
+            )
+
+    def __call__(
+        self,
+        advantages: torch.Tensor,
+        groups: Groups,
+        estimate: Callable[[Groups], torch.Tensor],
+    ) -> torch.Tensor:
+        if self.variant == "excluded":
+            advantages = advantages.clone()
+            for prompt in groups.truncated.any(dim=1).nonzero()[:, 0].tolist():
+                valid = (~groups.truncated[prompt]).nonzero()[:, 0]
+                group = groups.pick(prompt, valid)
+                again = group.rewards if len(valid) == 1 else estimate(group)
+                advantages[prompt, valid] = again[0][:, None].to(advantages.dtype)
+        return torch.where(groups.truncated[..., None], 0.0, advantages)
