@@ -19,6 +19,7 @@ from latentbench.advantage.mean import Mean
 from latentbench.carrier.hidden import Hidden
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
+from latentbench.noise import Site
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.policy import Decoding, Policy
@@ -183,7 +184,8 @@ def gains_of_row(noise: Any, record: NoiseRecord, row: int) -> Steps:
     """The multipliers [feature] of each site for one rollout, by step."""
 
     def at(step: int) -> Mapping[str, torch.Tensor]:
-        return {site: gain[row, 0] for site, gain in noise.gains(record, step).items()}
+        effects = noise.effects(record, step)
+        return {site: gain.values[row, 0] for site, gain in effects.items()}
 
     return at
 
@@ -397,7 +399,7 @@ def check_columns(latents: int = 4) -> None:
     noise = PerStepMask(rate=0.5, scope="all")
     masks = torch.arange(2 * (latents + 2) * 3, dtype=torch.float32).reshape(2, latents + 2, 3)
     record = NoiseRecord({"mlp.0": masks})
-    drawn = noise.draw([Key(0, Purpose.NOISE)], {"mlp.0": 3}, latents)
+    drawn = noise.draw([Key(0, Purpose.NOISE)], {"mlp.0": Site(3)}, latents)
     assert drawn.tensors["mlp.0"].shape == (1, latents + 2, 3)
     for step, column in [(0, 0), *((t, t) for t in range(1, latents + 1)), (ANSWER, latents + 1)]:
         gain = noise.gains(record, step)["mlp.0"]
@@ -426,7 +428,8 @@ def check_state_reuse(policy: Policy, prompts: Sequence[Prompt]) -> None:
 def groups(rewards: Sequence[Sequence[float]], truncated: Any = None) -> Groups:
     values = torch.tensor(rewards, dtype=torch.float64)
     cut = torch.zeros(values.shape, dtype=torch.bool) if truncated is None else truncated
-    return Groups(values, torch.ones(values.shape, dtype=torch.long), torch.as_tensor(cut))
+    lengths = torch.ones(values.shape, dtype=torch.long)
+    return Groups(values, lengths, torch.as_tensor(cut), torch.zeros_like(values))
 
 
 def check_mean_values() -> None:
@@ -451,7 +454,7 @@ def loss_input(
         log_probs=(old + rho.log()).requires_grad_(),
         old_log_probs=old,
         mask=mask,
-        advantages=torch.tensor(advantages, dtype=torch.float64),
+        advantages=torch.tensor(advantages, dtype=torch.float64)[:, None].expand(rho.shape),
         total_rows=total_rows or len(advantages),
         total_tokens=total_tokens or int(mask.sum()),
     )

@@ -12,11 +12,11 @@ import torch
 from checks import check_columns, philox
 
 from latentbench.keys import Key, Purpose, rollout_keys, uniforms
-from latentbench.noise import ANSWER, PROMPT
+from latentbench.noise import ANSWER, PROMPT, Site
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
 
-SITES = {"embedding": 6, "attention.0": 6, "mlp.0": 6, "attention.1": 6, "mlp.1": 6}
+SITES = dict.fromkeys(("embedding", "attention.0", "mlp.0", "attention.1", "mlp.1"), Site(6))
 MASKS = (SharedMask, PerStepMask)
 
 
@@ -79,7 +79,7 @@ def test_no_two_neighbouring_keys_share_a_stream() -> None:
             (0, 1, 2**32, 2**32 + 1), Purpose, (0, 1), wide, (0, 1)
         )
     ]
-    assert len({key.integer() for key in keys}) == len(keys) == 1024
+    assert len({key.integer() for key in keys}) == len(keys) == 4 * len(Purpose) * 2 * 8 * 2
 
 
 def test_keys_of_a_batch_are_group_major() -> None:
@@ -95,7 +95,7 @@ def test_features_are_kept_at_the_rate_and_rescaled(mask: Any, rate: float) -> N
     noise = mask(rate=rate)
     width = 1000 if mask is SharedMask else 200
     keys = rollout_keys(0, Purpose.NOISE, 0, range(100), 10)
-    masks = noise.draw(keys, {"mlp.0": width}, latents).tensors["mlp.0"]
+    masks = noise.draw(keys, {"mlp.0": Site(width)}, latents).tensors["mlp.0"]
     assert masks.numel() == 1_000_000
     kept = (masks != 0).double()
     assert abs(float(kept.mean()) - (1 - rate)) < 4 * (rate * (1 - rate) / 1e6) ** 0.5
@@ -126,7 +126,7 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_per_step_masks_are_independent_between_steps_sites_and_rollouts() -> None:
     noise = PerStepMask(rate=0.5)
     keys = rollout_keys(0, Purpose.NOISE, 0, range(125), 8)
-    record = noise.draw(keys, {"attention.0": 200, "mlp.0": 200}, 3).tensors
+    record = noise.draw(keys, {"attention.0": Site(200), "mlp.0": Site(200)}, 3).tensors
     one, other = record["attention.0"], record["mlp.0"]
     for a, b in itertools.combinations(range(5), 2):
         assert abs(correlation(one[:, a], one[:, b])) < 0.01
@@ -142,7 +142,7 @@ def test_masks_differ_between_rollouts_prompts_updates_and_seeds(mask: Any) -> N
         Key(seed, Purpose.NOISE, step, prompt, rollout)
         for seed, step, prompt, rollout in itertools.product((0, 1), (0, 1), (5, 6), (0, 1))
     ]
-    masks = noise.draw(keys, {"mlp.0": 64}, 3).tensors["mlp.0"]
+    masks = noise.draw(keys, {"mlp.0": Site(64)}, 3).tensors["mlp.0"]
     assert len({tuple(row.flatten().tolist()) for row in masks}) == len(keys)
 
 
@@ -183,7 +183,7 @@ def test_only_the_chosen_sites_are_masked(mask: Any) -> None:
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_sites_have_masks_of_their_own_unless_one_is_shared(mask: Any) -> None:
-    sites = {"attention.0": 64, "mlp.0": 64, "mlp.1": 48}
+    sites = {"attention.0": Site(64), "mlp.0": Site(64), "mlp.1": Site(48)}
     own = mask(rate=0.5).draw(some_keys(1), sites, 3).tensors
     assert not torch.equal(own["attention.0"], own["mlp.0"])
     one = mask(rate=0.5, per_site=False).draw(some_keys(1), sites, 3).tensors

@@ -7,7 +7,7 @@ is and must fail on the mutant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from latentbench import rollout as rollout_module
 from latentbench.advantage.mean import Mean
 from latentbench.carrier.hidden import Hidden
 from latentbench.keys import Key
+from latentbench.latent_loss.none import None_ as Unscored
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.noise._mask import FeatureMask
 from latentbench.noise.per_step_mask import PerStepMask
@@ -98,7 +99,7 @@ def rollouts_have_masks_of_their_own() -> None:
 def rl_module() -> RlModule:
     """A module whose policy came in train mode with dropout."""
     policy = make_policy(twin("gpt2").train(), SHARED)
-    objective = Objective(parity, Mean(), (), Clipped())
+    objective = Objective(parity, Mean(), (), Clipped(), Unscored())
     config = RlConfig(updates=1, prompts=3, group_size=3, lr=1e-3)
     return RlModule(policy, None, LAYOUT, objective, config, AnswerConfig(), [], 0)
 
@@ -142,26 +143,26 @@ CHECKS: list[Callable[[], None]] = [
 def text_shifted_by_one(patch: Patch) -> None:
     def read(self: Policy, state: State, cue: Any, record: NoiseRecord, text: Text) -> Any:
         vectors = self.model.get_input_embeddings()(text.ids)
-        return self._append(state, vectors, text.mask, self.noise.gains(record, -1))[1]
+        return self._append(state, vectors, text.mask, self.noise.effects(record, -1))[1]
 
     patch.setattr(Policy, "read", read)
 
 
 def mask_dropped_at_one_site(patch: Patch) -> None:
-    original = policy_module.branch_gains
+    original = policy_module.acting
 
     def dropped(model: Any, gains: Any) -> Any:
         return original(model, {s: g for s, g in gains.items() if s != "mlp.1"})
 
-    patch.setattr(policy_module, "branch_gains", dropped)
+    patch.setattr(policy_module, "acting", dropped)
 
 
 def embedding_mask_dropped(patch: Patch) -> None:
     original = Policy._advance
 
-    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, gains: Any) -> Any:
-        kept = {s: g for s, g in gains.items() if s != "embedding"}
-        return original(self, state, v, seen, position, kept)
+    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, *rest: Any) -> Any:
+        kept = {s: g for s, g in rest[0].items() if s != "embedding"}
+        return original(self, state, v, seen, position, kept, *rest[1:])
 
     patch.setattr(Policy, "_advance", advance)
 
@@ -171,26 +172,30 @@ def step_index_off_by_one(patch: Patch) -> None:
 
 
 def noise_step_shared_in_think(patch: Patch) -> None:
-    def think(self: Policy, state: State, record: NoiseRecord) -> Any:
-        thoughts = []
-        for _ in range(self.latents):
-            thought = self.carrier(state.hidden, self.model)[:, None]
-            thoughts.append(thought)
-            state = self._append(state, thought, None, self.noise.gains(record, 1))[0]
-        return state, torch.cat(thoughts, dim=1)
+    original = Policy.think
+
+    @dataclass(frozen=True)
+    class First:
+        noise: Any
+
+        def effects(self, record: NoiseRecord, step: int) -> Any:
+            return self.noise.effects(record, 1)
+
+    def think(self: Policy, state: State, record: NoiseRecord, *rest: Any) -> Any:
+        return original(replace(self, noise=First(self.noise)), state, record, *rest)
 
     patch.setattr(Policy, "think", think)
 
 
 def carrier_detached(patch: Patch) -> None:
-    patch.setattr(Hidden, "__call__", lambda self, hidden, model: hidden.detach())
+    patch.setattr(Hidden, "__call__", lambda self, hidden, *rest: (hidden.detach(), {}))
 
 
 def last_thought_left_out(patch: Patch) -> None:
     original = Policy.think
 
-    def think(self: Policy, state: State, record: NoiseRecord) -> Any:
-        return original(replace(self, latents=self.latents - 1), state, record)
+    def think(self: Policy, state: State, record: NoiseRecord, *rest: Any) -> Any:
+        return original(replace(self, latents=self.latents - 1), state, record, *rest)
 
     patch.setattr(Policy, "think", think)
 
@@ -198,9 +203,10 @@ def last_thought_left_out(patch: Patch) -> None:
 def carrier_before_the_norm(patch: Patch) -> None:
     """The hidden state is divided by the norm's own gain: another state than the one fed."""
 
-    def call(self: Hidden, hidden: torch.Tensor, model: Any) -> torch.Tensor:
+    def call(self: Hidden, hidden: torch.Tensor, lexicon: Any, effects: Any) -> Any:
+        model = lexicon.model
         norm = model.transformer.ln_f if hasattr(model, "transformer") else model.model.norm
-        return hidden / norm.weight
+        return hidden / norm.weight, {}
 
     patch.setattr(Hidden, "__call__", call)
 
@@ -235,10 +241,10 @@ def dropout_in_train_mode(patch: Patch) -> None:
 def positions_ignored(patch: Patch) -> None:
     original = Policy._advance
 
-    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, gains: Any) -> Any:
+    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, *rest: Any) -> Any:
         start = state.mask.shape[1]
         plain = torch.arange(start, start + v.shape[1]).expand(len(v), -1)
-        return original(self, state, v, seen, plain, gains)
+        return original(self, state, v, seen, plain, *rest)
 
     patch.setattr(Policy, "_advance", advance)
 
@@ -246,8 +252,8 @@ def positions_ignored(patch: Patch) -> None:
 def padding_attended(patch: Patch) -> None:
     original = Policy._advance
 
-    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, gains: Any) -> Any:
-        return original(self, state, v, torch.ones_like(seen), position, gains)
+    def advance(self: Policy, state: State, v: Any, seen: Any, position: Any, *rest: Any) -> Any:
+        return original(self, state, v, torch.ones_like(seen), position, *rest)
 
     patch.setattr(Policy, "_advance", advance)
 

@@ -29,13 +29,14 @@ from latentbench import schema
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
 from latentbench.errors import InputError
+from latentbench.latent_loss.none import None_ as Unscored
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy_loss.clipped import Clipped
-from latentbench.records import LossInput, Replay
+from latentbench.records import LossInput
 from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.transform.invalid_mask import InvalidMask
 from latentbench.transform.scale_positive import ScalePositive
-from latentbench.transform.zero_truncated import ZeroTruncated
 
 ESTIMATORS = [Mean(), MeanStd(), MeanStd(eps=0.0), MeanStd(eps=0.0, ddof=0)]
 
@@ -106,27 +107,29 @@ def test_mean_std_against_numpy(ddof: int) -> None:
     assert near(MeanStd(ddof=ddof)(groups(rewards.tolist())), expected)
 
 
-def test_zero_truncated_worked_values() -> None:
+def test_zeroed_invalid_samples_worked_values() -> None:
     """A cut answer's advantage is 0; the others keep theirs."""
     cut = [[True, False, False], [False, False, True]]
     batch = groups([[1, 0, 0], [0, 1, 0]], cut)
-    found = ZeroTruncated()(Mean()(batch), batch)
+    found = InvalidMask()(Mean()(batch)[..., None], batch, Mean())
     third = 1 / 3
-    assert near(found, [[0, -third, -third], [-third, 2 * third, 0]])
+    assert near(found[..., 0], [[0, -third, -third], [-third, 2 * third, 0]])
 
 
 def test_scale_positive_worked_values() -> None:
     batch = groups([[1, 0, 0, 0]])
-    found = ScalePositive(0.1)(Mean()(batch), batch)
+    advantages = Mean()(batch)[..., None]
+    found = ScalePositive(0.1)(advantages, batch, Mean())[..., 0]
     assert near(found, [[0.075, -0.25, -0.25, -0.25]])
-    assert near(ScalePositive(2.0)(Mean()(batch), batch), [[1.5, -0.25, -0.25, -0.25]])
+    found = ScalePositive(2.0)(advantages, batch, Mean())[..., 0]
+    assert near(found, [[1.5, -0.25, -0.25, -0.25]])
 
 
 @pytest.mark.parametrize("name", schema.plugin_names("transform"))
 def test_a_transform_leaves_zeros_zero(name: str) -> None:
     kind: Any = schema.plugin("transform", name)
     batch = groups([[1, 1], [0, 0]], [[True, False], [False, False]])
-    assert (kind()(torch.zeros(2, 2), batch) == 0).all()
+    assert (kind()(torch.zeros(2, 2, 3), batch, Mean()) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -212,6 +215,7 @@ def test_padding_changes_neither_loss_nor_gradient(aggregate: str) -> None:
         log_probs=log_probs,
         old_log_probs=torch.cat([plain.old_log_probs, rubbish + 1800], dim=1),
         mask=torch.cat([plain.mask, torch.zeros(3, 2, dtype=torch.long)], dim=1),
+        advantages=torch.cat([plain.advantages, rubbish.abs()], dim=1),
     )
     one, other = Clipped(aggregate=aggregate)(plain).loss, Clipped(aggregate=aggregate)(wide).loss
     one.backward()
@@ -235,7 +239,7 @@ def expected_gradient(
         log_probs = torch.log_softmax(theta, dim=0)[chosen][:, None]
         advantages = estimator(groups([rewards[chosen].tolist()]))[0]
         ones = torch.ones_like(chosen)[:, None]
-        batch = LossInput(log_probs, log_probs.detach(), ones, advantages, size, size)
+        batch = LossInput(log_probs, log_probs.detach(), ones, advantages[:, None], size, size)
         Clipped()(batch).loss.backward()
         assert theta.grad is not None
         total -= probabilities[chosen].prod() * theta.grad
@@ -281,9 +285,13 @@ def test_dividing_by_the_deviation_is_not_the_policy_gradient() -> None:
 
 
 def harness(policy: Any, reference: Any) -> RlModule:
-    objective = Objective(parity, Mean(), (), Clipped())
+    objective = Objective(parity, Mean(), (), Clipped(), Unscored())
     config = RlConfig(updates=1, prompts=3, group_size=3, lr=1e-3, kl=0.1)
     return RlModule(policy, reference, LAYOUT, objective, config, AnswerConfig(), [], 0)
+
+
+def penalty_of(module: RlModule, rollouts: Any, log_probs: torch.Tensor) -> torch.Tensor:
+    return module._kl(rollouts, log_probs, torch.zeros_like(log_probs))
 
 
 @pytest.mark.parametrize("family_name", ["gpt2", "llama"])
@@ -295,7 +303,7 @@ def test_k3_is_the_formula_on_naive_scores_under_the_same_record(family_name: st
     module = harness(policy, reference)
     rollouts = rolled(policy, make_prompts(3))
     with torch.no_grad():
-        found = module._kl(rollouts, replayed(policy, rollouts))
+        found = penalty_of(module, rollouts, replayed(policy, rollouts).log_probs)
     pairs = zip(
         naive_rollout_scores(policy, rollouts, 1.0),
         naive_rollout_scores(reference, rollouts, 1.0),
@@ -313,7 +321,7 @@ def test_k3_is_zero_for_equal_weights_and_has_no_gradient_there() -> None:
     policy, reference = make_policy(twin("gpt2"), noise), make_policy(twin("gpt2"), noise)
     rollouts = rolled(policy, make_prompts(3))
     replay = replayed(policy, rollouts)
-    penalty = harness(policy, reference)._kl(rollouts, replay)
+    penalty = penalty_of(harness(policy, reference), rollouts, replay.log_probs)
     assert float(penalty) == 0.0
     (slope,) = torch.autograd.grad(penalty, [replay.log_probs])
     assert (slope == 0).all()
@@ -326,10 +334,10 @@ def test_k3_slope_is_one_minus_the_ratio() -> None:
     log_probs = replayed(reference, rollouts).log_probs.detach() + 0.3
     mask = rollouts.answers.text.mask
     leaf = log_probs.requires_grad_()
-    penalty = harness(policy, reference)._kl(rollouts, Replay(leaf, leaf, leaf))
+    penalty = penalty_of(harness(policy, reference), rollouts, leaf)
     (slope,) = torch.autograd.grad(penalty, [leaf])
     assert gap(slope, (1 - np.exp(-0.3)) * mask) < 1e-5
-    without = harness(policy, None)._kl(rollouts, Replay(leaf, leaf, leaf))
+    without = penalty_of(harness(policy, None), rollouts, leaf)
     assert float(without) == 0.0
 
 

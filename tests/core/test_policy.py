@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -34,10 +34,11 @@ from checks import (
 
 from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
+from latentbench.noise import Gain, Site
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import branch_gains, check_fits, residual_branches, thoughts_dispersion
+from latentbench.policy import acting, check_fits, residual_branches, thoughts_dispersion
 from latentbench.records import NoiseRecord, Prompt, Text, collate_prompts, collate_text
 
 NOISES = (None_(), SharedMask(rate=0.3), PerStepMask(rate=0.3, scope="all", sites=ALL_SITES))
@@ -112,6 +113,7 @@ def test_a_thought_is_the_post_norm_hidden_state_before_its_slot(model: Any) -> 
     policy, prompt = make_policy(model), make_prompts(1)[0]
     with torch.no_grad():
         _, thoughts = policy.latent_phase(collate_prompts([prompt], 0), NoiseRecord(), 1)
+        thoughts = thoughts.vectors
         embedded = model.get_input_embeddings()(torch.tensor(prompt.ids))
         row = torch.cat([embedded, thoughts[0]])
         states = model(inputs_embeds=row[None], output_hidden_states=True).hidden_states
@@ -189,10 +191,13 @@ def test_the_gradient_is_that_of_the_uncached_computation(exact_model: Any, nois
 
 @dataclass(frozen=True)
 class Detached:
-    """A carrier that cuts the chain: what must be told apart."""
+    """Coconut's carrier with the chain cut."""
 
-    def __call__(self, hidden: torch.Tensor, model: Any) -> torch.Tensor:
-        return hidden.detach()
+    sites: ClassVar[tuple[str, ...]] = ()
+    chooses: ClassVar[bool] = False
+
+    def __call__(self, hidden: torch.Tensor, lexicon: Any, effects: Any) -> Any:
+        return hidden.detach(), {}
 
 
 def test_a_detached_carrier_has_another_gradient(exact_model: Any) -> None:
@@ -246,7 +251,7 @@ def test_changing_one_question_token_changes_every_thought(model: Any) -> None:
         batch = collate_prompts([prompt, replace(prompt, ids=tuple(ids))], 0)
         with torch.no_grad():
             _, thoughts = policy.latent_phase(batch, NoiseRecord(), 1)
-        moved = (thoughts[0] - thoughts[1]).abs().amax(dim=-1)
+        moved = (thoughts.vectors[0] - thoughts.vectors[1]).abs().amax(dim=-1)
         assert (moved > 1e-3).all()
 
 
@@ -257,7 +262,9 @@ def test_every_thought_and_the_cue_reach_the_text(model: Any) -> None:
     batch = collate_prompts([prompt], 0)
     state, thoughts = policy.latent_phase(batch, NoiseRecord(), 1)
     hidden = policy.read(state, batch.cue, NoiseRecord(), text)
-    (slope,) = torch.autograd.grad(hidden[0, -1].square().sum(), [thoughts], allow_unused=True)
+    (slope,) = torch.autograd.grad(
+        hidden[0, -1].square().sum(), [thoughts.vectors], allow_unused=True
+    )
     assert slope is None, "thoughts are joined apart from the chain"
     other = policy.read(state, batch.cue + 1, NoiseRecord(), text)
     assert gap(hidden, other) > 1e-3
@@ -272,8 +279,8 @@ def test_gains_leave_no_hook_behind(model: Any) -> None:
     rollouts = rolled(policy, make_prompts(2))
     replayed(policy, rollouts)
     assert hooks(model) == 0
-    gain = {"attention.0": torch.ones(1, 1, 32), "mlp.1": torch.ones(1, 1, 32)}
-    with pytest.raises(ZeroDivisionError), branch_gains(model, gain):
+    gain = dict.fromkeys(("attention.0", "mlp.1"), Gain(torch.ones(1, 1, 32)))
+    with pytest.raises(ZeroDivisionError), acting(model, gain):
         assert hooks(model) == 2
         raise ZeroDivisionError
     assert hooks(model) == 0
@@ -282,7 +289,9 @@ def test_gains_leave_no_hook_behind(model: Any) -> None:
 def test_sites_are_the_outputs_of_both_branches_of_every_block(model: Any) -> None:
     assert residual_branches(model) == branches_by_name(model)
     names = ["embedding", "attention.0", "mlp.0", "attention.1", "mlp.1"]
-    assert make_policy(model).sites() == dict.fromkeys(names, 32)
+    found = make_policy(model).sites()
+    assert [*found] == [*names, "value.0", "value.1", "thought"]
+    assert {name: found[name] for name in names} == dict.fromkeys(names, Site(32))
 
 
 def with_masked_weights(model: Any, gains: dict[str, torch.Tensor]) -> Any:

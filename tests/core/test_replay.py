@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -29,9 +29,8 @@ from checks import (
 )
 from scipy.stats import chisquare
 
-from latentbench import schema
 from latentbench.keys import Key, Purpose, rollout_keys
-from latentbench.noise import Gains
+from latentbench.noise import Effects, Gain, Site, kind_of
 from latentbench.noise._mask import SCOPES
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
@@ -41,16 +40,13 @@ from latentbench.records import NoiseRecord, Rollouts, Text, collate_prompts
 
 
 def every_noise() -> list[Any]:
-    """Each noise source of the project, at every scope that it offers."""
-    found = []
-    for name in schema.plugin_names("noise"):
-        kind: Any = schema.plugin("noise", name)
-        if "scope" in {field.name for field in fields(kind)}:
-            found += [pytest.param(kind(scope=s), id=f"{name}-{s}") for s in SCOPES]
-            wide = {"rate": 0.4, "sites": ALL_SITES, "per_site": False}
-            found.append(pytest.param(kind(scope="all", **wide), id=f"{name}-all-sites"))
-        else:
-            found.append(pytest.param(kind(), id=name))
+    """No noise and the mask family, at every scope: what the naive side can compute. Every source
+    with every carrier: tests/contract/test_pairs.py."""
+    found = [pytest.param(None_(), id="none")]
+    for name, kind in (("shared_mask", SharedMask), ("per_step_mask", PerStepMask)):
+        found += [pytest.param(kind(scope=s), id=f"{name}-{s}") for s in SCOPES]
+        wide: dict[str, Any] = {"rate": 0.4, "sites": ALL_SITES, "per_site": False}
+        found.append(pytest.param(kind(scope="all", **wide), id=f"{name}-all-sites"))
     return found
 
 
@@ -100,19 +96,26 @@ def test_rate_zero_is_no_noise_to_the_bit(kind: Any) -> None:
     assert torch.equal(replayed(quiet, one).log_probs, replayed(zero, other).log_probs)
 
 
+MASKED = ("embedding", "attention", "mlp")
+
+
 @dataclass(frozen=True)
 class Ones:
-    """A source that acts everywhere and changes nothing."""
+    """A source that acts on every masked site and changes nothing."""
+
+    acts_on: ClassVar[tuple[str, ...]] = ()
+    replayed: ClassVar[bool] = True
 
     @property
     def diverges(self) -> str:
         return "prompt"
 
-    def draw(self, keys: Sequence[Key], sites: Mapping[str, int], latents: int) -> NoiseRecord:
-        return NoiseRecord({site: torch.ones(len(keys), 1, w) for site, w in sites.items()})
+    def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
+        masked = {s: torch.ones(len(keys), 1, site.width) for s, site in sites.items()}
+        return NoiseRecord({s: t for s, t in masked.items() if kind_of(s) in MASKED})
 
-    def gains(self, record: NoiseRecord, step: int) -> Gains:
-        return record.tensors
+    def effects(self, record: NoiseRecord, step: int) -> Effects:
+        return {site: Gain(gain) for site, gain in record.tensors.items()}
 
 
 def test_masks_of_ones_agree_with_the_shared_path(family: str) -> None:
@@ -120,7 +123,7 @@ def test_masks_of_ones_agree_with_the_shared_path(family: str) -> None:
     model, prompts = twin(family), make_prompts(3)
     quiet, ones = make_policy(model), make_policy(model, Ones())
     one, other = rolled(quiet, prompts), rolled(ones, prompts)
-    assert set(other.noise.tensors) == set(ones.sites())
+    assert set(other.noise.tensors) == {s for s in ones.sites() if kind_of(s) in MASKED}
     assert torch.equal(one.answers.text.ids, other.answers.text.ids)
     assert gap(one.answers.log_probs, other.answers.log_probs) <= 1e-5
     assert gap(replayed(quiet, one).log_probs, replayed(ones, other).log_probs) <= 1e-5

@@ -27,6 +27,7 @@ from checks import (
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
 from latentbench.data.arithmetic import Arithmetic
+from latentbench.latent_loss.none import None_ as Unscored
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.noise.none import None_
@@ -42,12 +43,13 @@ from latentbench.records import (
     NoiseRecord,
     Rollouts,
     Text,
+    Thoughts,
     collate_prompts,
 )
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.run_directory import METRICS
 from latentbench.schema import AnswerConfig, RlConfig, TrainerConfig
-from latentbench.transform.zero_truncated import ZeroTruncated
+from latentbench.transform.invalid_mask import InvalidMask
 
 ITEMS = Arithmetic(n_train=40, n_validation=6, n_test=6).load().train
 QUIET = TrainerConfig(accelerator="cpu", progress="quiet", checkpoint_every=10_000)
@@ -73,6 +75,7 @@ def objective_of(**changes: Any) -> Objective:
         "advantage": Mean(),
         "transforms": (),
         "policy_loss": Clipped(),
+        "latent_loss": Unscored(),
     }
     base |= changes
     return Objective(**base)
@@ -197,14 +200,15 @@ def test_advantages_see_lengths_and_cuts_of_the_whole_batch() -> None:
             seen.append(groups)
             return Mean()(groups)
 
-    module = module_of(policy, objective_of(advantage=Spy(), transforms=(ZeroTruncated(),)))
+    module = module_of(policy, objective_of(advantage=Spy(), transforms=(InvalidMask(),)))
     found = module._advantages(rollouts)
     cut = rollouts.answers.truncated.reshape(3, 4)
     assert cut.any() and not cut.all()
     assert torch.equal(seen[0].truncated, cut)
     assert torch.equal(seen[0].lengths, rollouts.answers.text.mask.sum(dim=1).reshape(3, 4))
     centred = rollouts.rewards - rollouts.rewards.mean(dim=1, keepdim=True)
-    assert torch.equal(found, centred * ~cut)
+    for position in range(found.shape[-1]):
+        assert torch.equal(found[..., position], centred * ~cut)
 
 
 # -- whole updates --------------------------------------------------------------------------------
@@ -328,7 +332,8 @@ def synthetic(rewards: Sequence[Sequence[float]]) -> Rollouts:
     answers = Answers(Text(ids, torch.ones_like(ids)), ids.float(), rows % 3 == 0)
     noise = NoiseRecord({"mlp.0": rows[:, None, None].float()})
     texts = tuple(map(str, rows.tolist()))
-    return Rollouts(prompts, values.shape[1], noise, answers, texts, values)
+    thoughts = Thoughts(rows[:, None, None].float(), rows[:, None, None].float())
+    return Rollouts(prompts, values.shape[1], noise, thoughts, answers, texts, values)
 
 
 def test_the_first_mixed_groups_are_kept_in_order() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from checks import LAYOUT, gradient_gap, make_layout, make_policy, twin
 
+from latentbench.carrier.hidden import Hidden
 from latentbench.curriculum.coconut import Coconut
 from latentbench.curriculum.cot import Cot
 from latentbench.curriculum.no_cot import NoCot
@@ -19,11 +20,13 @@ from latentbench.data.arithmetic import Arithmetic, solve
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import create
-from latentbench.modules.data import SftRow, Stages, TrainingData, sft_rows
-from latentbench.modules.sft import SftModule, text_loss
-from latentbench.records import Item, Prompt, Slots, Template
+from latentbench.modules.data import Stages, TrainingData, sft_rows
+from latentbench.modules.sft import SftModule
+from latentbench.records import Item, Prompt, SftRow, Slots, Template
 from latentbench.runtime.fitting import fit
 from latentbench.schema import ModelConfig, SftConfig, TrainerConfig
+from latentbench.sft_loss._pass import summed_cross_entropy, supervised_pass
+from latentbench.sft_loss.text import TextLoss
 from latentbench.tokenizer import MARKERS, add_markers, load_tokenizer
 
 GPT2_FILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "gpt2_bpe"
@@ -100,7 +103,7 @@ def module_of(
     settings = config(**changes)
     stages = Stages(tuple(settings.stages), settings.unit, 1)
     policy = make_policy(model)
-    module: Any = SftModule(policy, layout, curriculum, slots, stages, settings, 0)
+    module: Any = SftModule(policy, layout, curriculum, slots, stages, TextLoss(), settings, 0)
     module.manual_backward = lambda loss: loss.backward()
     return module
 
@@ -112,7 +115,7 @@ def batch_of(
     module = module_of(model, curriculum, layout, slots, **changes)
     rows = sft_rows(ITEMS, stage, 0, curriculum, slots, layout, module.config, 0)
     model.zero_grad(set_to_none=True)
-    loss = module._backward(rows, sum(len(row.text) for row in rows))
+    loss = module._backward(rows)
     return loss, [parameter.grad for parameter in model.parameters()]
 
 
@@ -158,6 +161,10 @@ def test_micro_batches_do_not_change_the_gradient(stage: int) -> None:
         assert gradient_gap(slopes, truth) < 1e-12
 
 
+def summed(policy: Any, rows: list[SftRow]) -> torch.Tensor:
+    return summed_cross_entropy(policy, supervised_pass(policy, rows, LAYOUT.markers.pad))
+
+
 def test_only_text_is_scored() -> None:
     """Summed loss of n text tokens: with a head of zeros it is n log V, whatever the lead-in."""
     model = twin("llama")
@@ -165,7 +172,7 @@ def test_only_text_is_scored() -> None:
     policy = make_policy(model)
     for lead, text in (((5, 6), (7, 8, 9)), (tuple(range(3, 20)), (7,))):
         rows = [SftRow(3, Prompt(0, lead, 4), text)]
-        loss = text_loss(policy, rows, LAYOUT.markers.pad)
+        loss = summed(policy, rows)
         assert abs(loss.item() - len(text) * np.log(len(LAYOUT.tokenizer))) < 1e-4
 
 
@@ -176,8 +183,8 @@ def test_a_row_has_the_same_loss_beside_a_longer_question(gpt2: Any) -> None:
         SftRow(3, Prompt(1, tuple(range(3, 40)), 4), (9, 9, 9, 9, 8)),
     ]
     policy = make_policy(gpt2)
-    alone = [text_loss(policy, [row], 0).item() for row in rows]
-    assert abs(text_loss(policy, rows, 0).item() - sum(alone)) < 1e-5
+    alone = [summed(policy, [row]).item() for row in rows]
+    assert abs(summed(policy, rows).item() - sum(alone)) < 1e-5
 
 
 # -- stages ---------------------------------------------------------------------------------------
@@ -329,7 +336,7 @@ def scratch(tokenizer: str, family: str) -> ModelConfig:
 def test_new_tokens_start_as_copies_of_the_brackets(source: str, kind: str) -> None:
     """In the input table and, where it is a table of its own, in the head."""
     name = str(GPT2_FILES) if source == "gpt2" else source
-    backbone = create(scratch(name, kind), Key(0, Purpose.WEIGHTS))
+    backbone = create(scratch(name, kind), Key(0, Purpose.WEIGHTS), Hidden())
     vocabulary = backbone.tokenizer.get_vocab()
     bracket = vocabulary["<<"] if source == "gpt2" else vocabulary["<"]
     embedded = backbone.model.get_input_embeddings().weight
@@ -340,8 +347,8 @@ def test_new_tokens_start_as_copies_of_the_brackets(source: str, kind: str) -> N
         for marker in MARKERS:
             assert torch.equal(table[vocabulary[marker]], table[bracket])
         assert not torch.equal(table[bracket + 1], table[bracket])
-    again = create(scratch(name, kind), Key(0, Purpose.WEIGHTS)).model.state_dict()
-    other = create(scratch(name, kind), Key(1, Purpose.WEIGHTS)).model.state_dict()
+    again = create(scratch(name, kind), Key(0, Purpose.WEIGHTS), Hidden()).model.state_dict()
+    other = create(scratch(name, kind), Key(1, Purpose.WEIGHTS), Hidden()).model.state_dict()
     state = backbone.model.state_dict()
     assert all(torch.equal(again[key], state[key]) for key in state)
     assert any(not torch.equal(other[key], state[key]) for key in state)
@@ -375,7 +382,7 @@ def fitted(directory: Path, updates_per_epoch: int, model: Any = None, **changes
     stages = Stages(tuple(settings.stages), settings.unit, feed.updates_per_epoch)
     feed.updates = stages.total
     policy = make_policy(model or twin("gpt2"))
-    module = Watched(policy, LAYOUT, Coconut(), SLOTS, stages, settings, 0).watch()
+    module = Watched(policy, LAYOUT, Coconut(), SLOTS, stages, TextLoss(), settings, 0).watch()
     fit(module, feed, QUIET, directory, "sft", loggers=[])
     return module
 
@@ -423,7 +430,7 @@ def test_dropout_is_on_while_sft_trains(tmp_path: Path) -> None:
     the same again for the same seed."""
     losses = {}
     for name, rate in (("none", 0.0), ("some", 0.3), ("again", 0.3)):
-        model = create(scratch("character", "gpt2"), Key(0, Purpose.WEIGHTS)).model
+        model = create(scratch("character", "gpt2"), Key(0, Purpose.WEIGHTS), Hidden()).model
         module = fitted(tmp_path / name, 1, model, stages=[1], dropout=rate)
         losses[name] = module.progress["train/loss"]
     assert losses["some"] == losses["again"]

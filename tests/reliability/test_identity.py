@@ -178,6 +178,7 @@ def test_marker_rows_start_from_the_step_mark(
     """Rows that were trained with latents stay; others are copied, as for a new model."""
     import torch
 
+    from latentbench.carrier.hidden import Hidden
     from latentbench.keys import Key, Purpose
     from latentbench.models import METADATA, create
 
@@ -185,7 +186,7 @@ def test_marker_rows_start_from_the_step_mark(
     shutil.copytree(finished / "model", start)
     (start / METADATA).write_text(json.dumps({"latents": latents}))
     config = composed(f"model.path={start}")[0].model
-    backbone = create(config, Key(0, Purpose.WEIGHTS))
+    backbone = create(config, Key(0, Purpose.WEIGHTS), Hidden())
     table = backbone.model.get_input_embeddings().weight
     mark = table[backbone.tokenizer("<<")["input_ids"][0]]
     same = torch.equal(table[backbone.markers.latent], mark)
