@@ -231,8 +231,9 @@ class Groups:
 class LossInput:
     """One micro-batch of scored tokens, with the totals of the batch that it belongs to.
 
-    `log_probs` (with gradient), `old_log_probs`, `mask` [row, token]; `advantages` [row].
-    `total_rows` and `total_tokens` count the whole batch, so that micro-batch losses add up.
+    `log_probs` (with gradient), `old_log_probs`, `mask`, `advantages` [row, token]: one per scored
+    position, of which latent slots may come before the text. `total_rows` and `total_tokens` (the
+    positions that `mask` marks) count the whole batch, so that micro-batch losses add up.
     """
 
     log_probs: torch.Tensor

@@ -161,12 +161,13 @@ class RlModule(TrainingModule):
                 old.append(replay.log_probs.detach())
                 gap = (old[index] - part.answers.log_probs).abs().max()
                 sums["gap"] = max(sums.get("gap", 0.0), float(gap))
+            per_row = advantages[list(chosen)].reshape(-1, 1).to(self.device)
             loss = self.objective.policy_loss(
                 LossInput(
                     log_probs=replay.log_probs,
                     old_log_probs=old[index],
                     mask=part.answers.text.mask,
-                    advantages=advantages[list(chosen)].reshape(-1).to(self.device),
+                    advantages=per_row.expand_as(replay.log_probs),
                     total_rows=total_rows,
                     total_tokens=total_tokens,
                 )

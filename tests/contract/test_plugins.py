@@ -36,7 +36,22 @@ def files(kind: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
+def options(kind: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def base_of(kind: str, option: str) -> str:
+    """The plug-in that an option configures: the `base_<name>` in its defaults."""
+    content = yaml.safe_load((CONF / kind / f"{option}.yaml").read_text())
+    schemas = [line for line in content["defaults"] if isinstance(line, str)]
+    (base,) = [line.partition("@")[0] for line in schemas if line.startswith("base_")]
+    return base.removeprefix("base_")
+
+
 PLUGINS = [(kind, name) for kind in schema.KINDS for name in files(kind)]
+PRESETS = [
+    (kind, name) for kind in schema.KINDS for name in options(kind) if name not in files(kind)
+]
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DATA = files("data")
 
@@ -60,9 +75,12 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: str) -> None:
-    configs = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-    assert files(kind) == configs == schema.plugin_names(kind)
-    assert configs, "a kind without any plug-in"
+    """Further options of a kind are presets: other values of one of its plug-ins."""
+    assert files(kind), "a kind without any plug-in"
+    assert set(files(kind)) <= set(options(kind))
+    for option in options(kind):
+        base = base_of(kind, option)
+        assert base == option if option in files(kind) else base in files(kind)
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
@@ -87,6 +105,15 @@ def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, compos
     for field in fields(found):  # type: ignore[arg-type]
         same = getattr(found, field.name) == getattr(default, field.name)
         assert same != (field.name in allowed), field.name
+
+
+@pytest.mark.parametrize(("kind", "name"), PRESETS)
+def test_a_preset_is_its_plugin_with_other_values(kind: str, name: str, composing: None) -> None:
+    choice = f"{kind}=[{name}]" if kind == "transform" else f"{kind}={name}"
+    config = composed(choice)
+    node = config[kind][name] if kind == "transform" else config[kind]
+    found, cls = OmegaConf.to_object(node), schema.plugin(kind, base_of(kind, name))
+    assert cls is not None and type(found) is cls and found != cls()
 
 
 def test_the_arms_of_the_mask_comparison_differ_in_nothing_else(composing: None) -> None:
@@ -116,7 +143,7 @@ def test_every_method_composes_with_every_data_set(method: str, data: str, compo
     content = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
     chosen = {k.removeprefix("override /"): v for d in content["defaults"] for k, v in d.items()}
     for kind in set(chosen) & set(schema.KINDS) - {"transform"}:
-        assert type(getattr(config, kind)) is schema.plugin(kind, chosen[kind])
+        assert type(getattr(config, kind)) is schema.plugin(kind, base_of(kind, chosen[kind]))
     assert config.algorithm == chosen["algorithm"]
 
 

@@ -451,7 +451,7 @@ def loss_input(
         log_probs=(old + rho.log()).requires_grad_(),
         old_log_probs=old,
         mask=mask,
-        advantages=torch.tensor(advantages, dtype=torch.float64),
+        advantages=torch.tensor(advantages, dtype=torch.float64)[:, None].expand(rho.shape),
         total_rows=total_rows or len(advantages),
         total_tokens=total_tokens or int(mask.sum()),
     )

@@ -212,6 +212,7 @@ def test_padding_changes_neither_loss_nor_gradient(aggregate: str) -> None:
         log_probs=log_probs,
         old_log_probs=torch.cat([plain.old_log_probs, rubbish + 1800], dim=1),
         mask=torch.cat([plain.mask, torch.zeros(3, 2, dtype=torch.long)], dim=1),
+        advantages=torch.cat([plain.advantages, rubbish], dim=1),
     )
     one, other = Clipped(aggregate=aggregate)(plain).loss, Clipped(aggregate=aggregate)(wide).loss
     one.backward()
@@ -233,7 +234,7 @@ def expected_gradient(
         chosen = torch.tensor(actions)
         theta = logits.clone().requires_grad_()
         log_probs = torch.log_softmax(theta, dim=0)[chosen][:, None]
-        advantages = estimator(groups([rewards[chosen].tolist()]))[0]
+        advantages = estimator(groups([rewards[chosen].tolist()]))[0][:, None]
         ones = torch.ones_like(chosen)[:, None]
         batch = LossInput(log_probs, log_probs.detach(), ones, advantages, size, size)
         Clipped()(batch).loss.backward()
