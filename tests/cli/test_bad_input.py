@@ -11,7 +11,7 @@ from driver import QUICK, inside, tree
 # (overrides, pieces that the line must have)
 COMPOSED_WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown option": ("method=nonsense", ("method/nonsense", "dropout_grpo")),
-    "unknown option in a list": ("transform=[nonsense]", ("transform/nonsense", "zero_truncated")),
+    "unknown option in a list": ("transform=[nonsense]", ("transform/nonsense", "invalid_mask")),
     "unknown noise": ("noise=gauss", ("noise/gauss", "shared_mask")),
     "a schema": ("noise=base_shared_mask", ("noise=base_shared_mask",)),
     "unknown key": ("rl.learning_rate=1", ("learning_rate", "rl")),

@@ -64,7 +64,7 @@ def test_every_point_composes(path: Path) -> None:
 def test_values_of_every_type_arrive() -> None:
     values = {
         **{"latent.pad_to_max": False, "rl.lr": 1e-05, "seed": 3},
-        **{"protocol.ks": [1, 2, 4], "data.operators": "+", "transform": ["zero_truncated"]},
+        **{"protocol.ks": [1, 2, 4], "data.operators": "+", "transform": ["invalid_mask"]},
     }
     outcome = inside("--cfg", "job", *agent_arguments(values))
     assert outcome.code == 0, outcome.err

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentbench import schema
 from latentbench.keys import Key, Purpose
+from latentbench.noise import Site
 from latentbench.records import Groups
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,9 @@ CONF = ROOT / "conf"
 PACKAGE = ROOT / "latentbench"
 # Where a YAML file deliberately says something else than its dataclass: (kind, name) -> fields.
 OVERRIDES: dict[tuple[str, str], set[str]] = {
-    ("noise", "shared_mask"): {"rate"},
-    ("noise", "per_step_mask"): {"rate"},
+    ("noise", "shared_mask"): {"rate", "rate_updates"},
+    ("noise", "per_step_mask"): {"rate", "rate_updates"},
+    ("noise", "native_dropout"): {"rate"},
 }
 
 
@@ -36,7 +38,22 @@ def files(kind: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
+def options(kind: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def base_of(kind: str, option: str) -> str:
+    """The plug-in that an option configures: the `base_<name>` in its defaults."""
+    content = yaml.safe_load((CONF / kind / f"{option}.yaml").read_text())
+    schemas = [line for line in content["defaults"] if isinstance(line, str)]
+    (base,) = [line.partition("@")[0] for line in schemas if line.startswith("base_")]
+    return base.removeprefix("base_")
+
+
 PLUGINS = [(kind, name) for kind in schema.KINDS for name in files(kind)]
+PRESETS = [
+    (kind, name) for kind in schema.KINDS for name in options(kind) if name not in files(kind)
+]
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DATA = files("data")
 
@@ -60,9 +77,12 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: str) -> None:
-    configs = sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-    assert files(kind) == configs == schema.plugin_names(kind)
-    assert configs, "a kind without any plug-in"
+    """Further options of a kind are presets: other values of one of its plug-ins."""
+    assert files(kind), "a kind without any plug-in"
+    assert set(files(kind)) <= set(options(kind))
+    for option in options(kind):
+        base = base_of(kind, option)
+        assert base == option if option in files(kind) else base in files(kind)
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
@@ -87,6 +107,15 @@ def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, compos
     for field in fields(found):  # type: ignore[arg-type]
         same = getattr(found, field.name) == getattr(default, field.name)
         assert same != (field.name in allowed), field.name
+
+
+@pytest.mark.parametrize(("kind", "name"), PRESETS)
+def test_a_preset_is_its_plugin_with_other_values(kind: str, name: str, composing: None) -> None:
+    choice = f"{kind}=[{name}]" if kind == "transform" else f"{kind}={name}"
+    config = composed(choice)
+    node = config[kind][name] if kind == "transform" else config[kind]
+    found, cls = OmegaConf.to_object(node), schema.plugin(kind, base_of(kind, name))
+    assert cls is not None and type(found) is cls and found != cls()
 
 
 def test_the_arms_of_the_mask_comparison_differ_in_nothing_else(composing: None) -> None:
@@ -116,47 +145,62 @@ def test_every_method_composes_with_every_data_set(method: str, data: str, compo
     content = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
     chosen = {k.removeprefix("override /"): v for d in content["defaults"] for k, v in d.items()}
     for kind in set(chosen) & set(schema.KINDS) - {"transform"}:
-        assert type(getattr(config, kind)) is schema.plugin(kind, chosen[kind])
+        assert type(getattr(config, kind)) is schema.plugin(kind, base_of(kind, chosen[kind]))
     assert config.algorithm == chosen["algorithm"]
 
 
 # -- contracts of the kinds -----------------------------------------------------------------------
 
-SITES = {"embedding": 8, "attention.0": 8, "mlp.0": 8}
 LATENTS = 3
+WEIGHT = torch.linspace(-1, 1, 64).reshape(8, 8)
+SITES = {
+    **dict.fromkeys(("embedding", "attention.0", "mlp.0", "thought"), Site(8)),
+    "value.0": Site(8, WEIGHT),
+    "scores": Site(12),
+}
 
 
 def noises() -> list[Any]:
-    """Each noise at its defaults and at every scope it knows."""
+    """Each noise at its defaults, at every scope it knows, and at no strength."""
     found: list[Any] = []
     for name in files("noise"):
         cls: Any = schema.plugin("noise", name)
         scopes = ["latent", "prompt+latent", "all"]
         has_scope = "scope" in {field.name for field in fields(cls)}
         found += [cls(scope=scope) for scope in scopes] if has_scope else [cls()]
+        if hasattr(cls, "strength"):
+            found.append(cls(**{cls.strength: 0.0}))
     return found
 
 
 @pytest.mark.parametrize("noise", noises(), ids=lambda n: f"{type(n).__name__}-{n.diverges}")
 def test_a_noise_source_keeps_its_contract(noise: Any) -> None:
-    """Rows first in records, gains [row, 1, width] of known sites, none before it says it acts."""
+    """Rows first in records, effects on known sites that keep their shape, none before it says that
+    it acts; a row's effect is its own, whatever rows stand beside it and in whatever order."""
     keys = [Key(0, Purpose.NOISE, 0, prompt, k) for prompt in (1, 2, 3) for k in range(2)]
     assert noise.diverges in ("prompt", "latent", "answer")
+    assert set(noise.acts_on) <= {"scores", "thought"}
     record = noise.draw(keys, SITES, LATENTS)
     assert all(len(tensor) == len(keys) for tensor in record.tensors.values())
     picked = torch.tensor([4, 1])
     for step in (0, 1, 2, LATENTS, -1):
-        gains = noise.gains(record, step)
-        for site, gain in gains.items():
-            assert gain.shape == (len(keys), 1, SITES[site])
-            assert gain.dtype == torch.float32 and gain.isfinite().all()
-        some = noise.gains(record.rows(picked), step)
-        assert set(some) == set(gains)
-        assert all(torch.equal(some[site], gains[site][picked]) for site in gains)
+        effects, some = noise.effects(record, step), noise.effects(record.rows(picked), step)
+        assert set(some) == set(effects) <= set(SITES)
+        for site, effect in effects.items():
+            shape = (len(keys), SITES[site].width)
+            if site not in ("scores", "thought"):
+                shape = (len(keys), 4, SITES[site].width)
+            inputs = torch.linspace(-2, 2, torch.Size(shape).numel()).reshape(shape)
+            found = effect(inputs, inputs)
+            assert found.shape == shape and found.dtype == torch.float32
+            assert not found.isnan().any()
+            if noise.replayed:
+                own = some[site](inputs[picked], inputs[picked])
+                assert torch.allclose(own, found[picked], atol=1e-6)
     if noise.diverges in ("latent", "answer"):
-        assert noise.gains(record, 0) == {}
-    if noise.diverges == "answer":
-        assert all(noise.gains(record, step) == {} for step in range(1, LATENTS + 1))
+        assert not noise.effects(record, 0)
+    if noise.diverges == "answer" and type(noise).__name__ != "Gumbel":  # it still filters
+        assert not any(noise.effects(record, step) for step in range(1, LATENTS + 1))
     again = noise.draw(list(reversed(keys)), SITES, LATENTS)
     for site, tensor in record.tensors.items():
         assert torch.equal(again.tensors[site].flip(0), tensor)
@@ -166,7 +210,8 @@ def test_a_noise_source_keeps_its_contract(noise: Any) -> None:
 def test_an_advantage_of_equal_rewards_is_zero_and_of_others_is_not(name: str) -> None:
     cls: Any = schema.plugin("advantage", name)
     rewards = torch.tensor([[0.0] * 4, [1.0] * 4, [1.0, 0.0, 0.0, 1.0]])
-    batch = Groups(rewards, torch.ones(3, 4), torch.zeros(3, 4, dtype=torch.bool))
+    cut = torch.zeros(3, 4, dtype=torch.bool)
+    batch = Groups(rewards, torch.ones(3, 4), cut, torch.zeros(3, 4))
     found = cls()(batch)
     assert found.shape == rewards.shape and found.isfinite().all()
     assert (found[:2] == 0).all()
@@ -223,7 +268,9 @@ def test_plugin_modules_load_without_transformers_and_lightning() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 def test_a_plugin_imports_no_other_plugin_and_nothing_above(kind: str, name: str) -> None:
-    allowed = {"errors", "keys", "records"}
+    allowed = {"errors", "keys", "records", "filters"}
+    if kind == "sft_loss":  # a loss asks the policy for its passes
+        allowed.add("policy")
     for module in own(PACKAGE / kind / f"{name}.py"):
         parts = module.split(".")[1:]
         if not parts or parts[0] in allowed:
@@ -237,8 +284,11 @@ RANKS = {
     "errors": 0,
     "keys": 0,
     "records": 0,
+    "filters": 0,
+    "compatibility": 1,
     "tokenizer": 1,
     **dict.fromkeys(schema.KINDS, 1),
+    "sft_loss": 3,
     "layout": 2,
     "policy": 2,
     "schema": 2,

@@ -237,9 +237,9 @@ def expected_gradient(
         chosen = torch.tensor(actions)
         theta = logits.clone().requires_grad_()
         log_probs = torch.log_softmax(theta, dim=0)[chosen][:, None]
-        advantages = estimator(groups([rewards[chosen].tolist()]))[0]
+        advantages = estimator(groups([rewards[chosen].tolist()]))[0][:, None]
         ones = torch.ones_like(chosen)[:, None]
-        batch = LossInput(log_probs, log_probs.detach(), ones, advantages[:, None], size, size)
+        batch = LossInput(log_probs, log_probs.detach(), ones, advantages, size, size)
         Clipped()(batch).loss.backward()
         assert theta.grad is not None
         total -= probabilities[chosen].prod() * theta.grad
