@@ -48,6 +48,7 @@ SHOWING = {
     "-sc",
 }
 BAD_INPUT = 2
+CHECK = "--check"
 TABLES = "analysis"  # of conf/, but no group of the configuration
 # What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
 HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
@@ -56,6 +57,10 @@ HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 def main() -> None:
     """`python run.py ...`: exit code 0 only when the run is completed."""
     defer("torch")  # `--help`, `--cfg` and completion never use it
+    if sys.argv[1:] == [CHECK]:
+        from latentbench.check import show
+
+        return show(Path(CONF))
     sys.argv[1:] = with_home(flags_first(without_handed_back(sys.argv[1:])))
     if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -31,12 +32,13 @@ from latentbench.init_stage import (
 )
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.models import Backbone, save, set_dropout
+from latentbench.models import Backbone, recorded_origin, save, set_dropout
 from latentbench.modules.data import Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
 from latentbench.policy import Decoding, Policy, fresh_draws
+from latentbench.ports import label, replaced
 from latentbench.preflight import (
     check_golds,
     check_lengths,
@@ -94,6 +96,8 @@ class Findings:
         self.items.append(items)
         self.thoughts.append(thoughts)
 
+
+METHODS = Path(__file__).resolve().parent.parent / "conf" / "method"
 
 # Groups that only set values, which are hashed themselves as far as they matter.
 UNHASHED_CHOICES = ("logger", "trainer", "hydra", "debug", "experiment")
@@ -153,13 +157,16 @@ def run(
     """
     clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
     inputs = directory.result.get("inputs")
+    start = recorded_origin(config.init.path) if config.init.path else {}
+    port = replaced(METHODS / f"{config.method}.yaml", choices, start)
     directory.result.clear()
     directory.record(
         status="running",
         run_id=identity,
         inputs=inputs,
         protocol_id=None,
-        method=config.method,
+        method=label(config.method, port),
+        port=port,
         data=config.data.name,
         model=config.model.name,
         seed=config.seed,

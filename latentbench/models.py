@@ -207,15 +207,25 @@ def trained_latents(path_or_id: str, key: str = "init.path") -> int | None:
     None where no latentbench run wrote them, or they are not here. Raises InputError for a record
     that cannot be read.
     """
+    record = recorded_origin(path_or_id, key)
+    return int(record["latents"]) if record else None
+
+
+def recorded_origin(path_or_id: str, key: str = "init.path") -> dict[str, Any]:
+    """What a local directory says of its latent phase and of how it was made; empty where no
+    latentbench run wrote it, or it is not here. Raises InputError for a record that cannot be
+    read."""
     directory = _model_directory(path_or_id, key)
     if directory is None or not (directory / METADATA).is_file():
-        return None
+        return {}
     try:
-        return int(json.loads((directory / METADATA).read_text())["latents"])
+        record = json.loads((directory / METADATA).read_text())
+        int(record["latents"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{key}={path_or_id}: its {METADATA} cannot be read; take the model of another run"
         ) from error
+    return record
 
 
 def set_dropout(model: Any, rate: float) -> None:

@@ -286,6 +286,7 @@ RANKS = {
     "records": 0,
     "filters": 0,
     "compatibility": 1,
+    "ports": 1,
     "tokenizer": 1,
     **dict.fromkeys(schema.KINDS, 1),
     "sft_loss": 3,
@@ -300,6 +301,7 @@ RANKS = {
     "init_stage": 7,
     "preflight": 8,
     "experiment": 9,
+    "check": 9,
     "cli": 10,
 }
 
