@@ -195,14 +195,14 @@ def job(composed: DictConfig) -> float | None:
     _log_to_console()
     hydra_config = HydraConfig.get()
     try:
-        choices = _choices(hydra_config)
+        choices = choices_of(hydra_config)
         return _carry_out(schema.typed(composed), composed, hydra_config, choices)
     except InputError as error:
         Footprint.remove()
         stop(str(error))
 
 
-def _choices(hydra_config: Any) -> dict[str, str]:
+def choices_of(hydra_config: Any) -> dict[str, str]:
     """Which option each group of the configuration has."""
     choices = {
         str(group): str(choice)

@@ -303,6 +303,7 @@ RANKS = {
     "experiment": 9,
     "check": 9,
     "cli": 10,
+    "calibrate": 11,
 }
 
 
