@@ -22,8 +22,9 @@ def parse(record: Mapping[str, Any], where: str) -> Item | None:
     The order of the options follows from the text of the question and of the options alone: the
     same in every file, run and machine, and of no use to who knows the published order.
     """
-    question = text(record, where, "Question").strip()
-    options = [text(record, where, name).strip() for name in _OPTIONS]
+    question, *options = (text(record, where, name).strip() for name in ("Question", *_OPTIONS))
+    if not all((question, *options)):
+        raise InputError(f"{where}: the question or an option is empty; copy the file again")
     shuffled = sorted(options, key=lambda option: content_uid(f"{question}\x1f{option}"))
     lines = [f"({letter}) {option}" for letter, option in zip(_LETTERS, shuffled, strict=True)]
     answer = _LETTERS[shuffled.index(options[0])]
