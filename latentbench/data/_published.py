@@ -191,6 +191,10 @@ class Published:
                 f"data.root=null: {self.name} is not on the hub in its published form; use local "
                 f"files: data.root=<directory> with {self._layout()}"
             )
+        if self.sha256:
+            raise InputError(
+                f"data.sha256={list(self.sha256)}: is of files; give their data.root=<directory>"
+            )
         items: dict[str, list[Item | None]] = {split: [] for split in SPLITS}
         entries: dict[str, dict[str, Any]] = {}
         for part in self.chosen_hub_splits():

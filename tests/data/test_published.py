@@ -150,6 +150,8 @@ def test_a_row_in_the_published_layout_is_read(name: str, tmp_path: Path) -> Non
     path = write(tmp_path, file, content(file, [row]))
     task = plugin(name)(root=str(tmp_path), sha256=[*accepted, digest(path)])
     splits = task.load()
+    entry = splits.provenance["files"][file.name]
+    assert (entry["edition"], entry["checked"], entry["rows"]) == ("unknown", "nothing", 1)
     items = [*splits.train, *splits.test]
     assert [(item.question, item.answer) for item in items] == [(question, answer)]
     assert splits.provenance["files"][file.name]["sha256"] == digest(path)
@@ -428,6 +430,12 @@ def test_an_unreachable_hub_points_to_local_files(hub: dict[str, Any]) -> None:
 def test_what_is_not_on_the_hub_says_so(name: str, hub: dict[str, Any]) -> None:
     message = refused(plugin(name)())
     assert "not on the hub" in message and f"{name}/test.json" in message and not hub["asked"]
+
+
+def test_digests_are_of_files_alone(hub: dict[str, Any]) -> None:
+    message = refused(plugin("svamp")(sha256=["0" * 64]))
+    assert message.startswith("data.sha256=") and "data.root=<directory>" in message
+    assert not hub["asked"]
 
 
 def test_logic_lm_is_on_the_hub(hub: dict[str, Any]) -> None:
