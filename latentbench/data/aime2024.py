@@ -12,6 +12,7 @@ from latentbench.records import Item
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     if "answer" in record:
         answer = gold(record, where, "answer")
     else:

@@ -12,6 +12,7 @@ from latentbench.records import Item
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     question = text(record, where, "problem", "question")
     return make_item(question, (), gold(record, where, "answer"), where)
 

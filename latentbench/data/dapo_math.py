@@ -16,6 +16,7 @@ _UIDS = 2**63
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     return make_item(text(record, where, "prompt"), (), gold(record, where, "solution"), where)
 
 

@@ -12,6 +12,7 @@ from latentbench.records import Item
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     if record.get("perturbation_type") == "critical thinking" or record.get("answer") == "None":
         return None
     return make_item(text(record, where, "question"), (), gold(record, where, "answer"), where)

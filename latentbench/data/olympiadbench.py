@@ -12,6 +12,7 @@ from latentbench.records import Item
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     answer = ", ".join(texts(record, where, "final_answer")).replace("$", "")
     return make_item(text(record, where, "question"), (), answer, where)
 

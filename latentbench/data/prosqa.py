@@ -14,6 +14,7 @@ _ORIGIN = "facebookresearch/coconut @ 27273cb8cca4bb763c041a63b036d0c3b7cbbb48 :
 
 
 def parse(record: Mapping[str, Any], where: str) -> Item | None:
+    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
     question, answer = (text(record, where, name) for name in ("question", "answer"))
     return make_item(question, texts(record, where, "steps"), answer, where)
 
