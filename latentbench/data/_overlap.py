@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping
 from itertools import combinations
@@ -13,6 +14,7 @@ from latentbench.records import Splits
 SPLITS = ("train", "validation", "test")
 
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 
 
 def normalise(question: str) -> str:
@@ -23,6 +25,11 @@ def normalise(question: str) -> str:
     """
     text = unicodedata.normalize("NFKC", question).translate(_QUOTES).casefold()
     return " ".join(text.split())
+
+
+def mask_numbers(question: str) -> str:
+    """The normalised question with every number as `#`: equal for copies with other numbers."""
+    return _NUMBER.sub("#", normalise(question))
 
 
 def check_disjoint(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from latentbench.data._files import digest, iterate_rows, locate, unpack
+from latentbench.data._hub import hub_records
 from latentbench.data._overlap import SPLITS, check_disjoint, normalise, splits_digest
+from latentbench.data._published import Edition, File, without_repeats
+from latentbench.data._rows import decode, make_item, text, texts
 from latentbench.errors import InputError, shorten
 from latentbench.records import Item, Splits, Template
 
 FULL_TRAIN = "gsm8k_aug/train.txt"
 REDUCED_TRAIN = ("gsm8k_aug/train_no_aug_formula.txt", "gsm8k_aug/train_part3000.txt")
+WORDS_TRAIN = "gsm8k_aug/train_no_aug_nl.txt"
 VALIDATION = "gsm8k_aug/valid.txt"
 TEST = "gsm8k/test.jsonl"
 
@@ -23,95 +27,151 @@ FULL_ROWS = 385_620
 
 _STEP = re.compile(r"<<[^\n]*?>>")
 _BETWEEN_STEPS = re.compile(r"(?<=>>)\s+(?=<<)")
+# The file with steps in words has lost its line breaks: a sentence is a step.
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _ANSWER_MARK = "####"
 _LAYOUT = f"{FULL_TRAIN} (or {' and '.join(REDUCED_TRAIN)}), {VALIDATION} and {TEST}"
 
 
-def parse_line(text: str, where: str) -> Item:
+def parse_line(row: str, where: str, words: bool = False) -> Item:
     """One row `question||<<step>> <<step>> #### answer`; a row without steps is legal.
 
-    Steps are parted at the blanks between `>>` and `<<`. Raises InputError, which begins with
-    `where`.
+    Steps are parted at the blanks between `>>` and `<<`; with `words` the text before the answer
+    is parted into sentences. Raises InputError, which begins with `where`.
     """
-    question, bars, rest = text.partition("||")
+    question, bars, rest = row.partition("||")
     if not bars:
         raise InputError(
-            f"{where}: no '||' in {shorten(text)}; rows read 'question||<<steps>> #### answer'"
+            f"{where}: no '||' in {shorten(row)}; rows read 'question||<<steps>> #### answer'"
         )
     worked, answer = _split_answer(rest, where)
     worked = worked.strip()
+    if words:
+        if _STEP.match(worked):
+            raise InputError(
+                f"{where}: steps are formulas: {shorten(worked)}; data.steps=words takes a file "
+                f"such as {WORDS_TRAIN}"
+            )
+        return _item(question, _BETWEEN_SENTENCES.split(worked) if worked else [], answer, where)
     if worked and not _STEP.search(worked):
         raise InputError(
             f"{where}: steps in words, not in <<...>>: {shorten(worked)}; use the formula "
-            "form of the file"
+            "form of the file, or data.steps=words"
         )
     return _item(question, _BETWEEN_STEPS.split(worked) if worked else [], answer, where)
 
 
-def parse_json(text: str, where: str) -> Item:
+def parse_json(row: str, where: str, words: bool = False) -> Item:
     """One row of GSM8K: an object with a question and a worked answer that ends in `#### n`.
 
-    Steps are the `<<...>>` notes of the worked answer; 18 test rows have none. Raises InputError.
+    Steps are the `<<...>>` notes of the worked answer (18 test rows have none) or, with `words`,
+    its lines without these notes. Raises InputError.
     """
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {shorten(text)}; one object per row") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: not a JSON object: {shorten(text)}; one object per row")
-    return _from_record(record, where)
+    return _from_record(decode(row, where), where, words)
 
 
-def _from_record(record: Mapping[str, Any], where: str) -> Item:
-    question, worked = (_text_field(record, name, where) for name in ("question", "answer"))
+def _from_record(record: Mapping[str, Any], where: str, words: bool = False) -> Item:
+    question, worked = (text(record, where, name) for name in ("question", "answer"))
     body, answer = _split_answer(worked, where)
+    if words:
+        lines = (_STEP.sub("", line).strip() for line in body.split("\n"))
+        return _item(question, [line for line in lines if line], answer, where)
     return _item(question, _STEP.findall(body), answer, where)
 
 
 def _from_aug_record(record: Mapping[str, Any], where: str) -> Item:
-    question, answer = (_text_field(record, name, where) for name in ("question", "answer"))
-    steps = record.get("steps")
-    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-        raise InputError(
-            f"{where}: field 'steps' is {shorten(repr(steps))}, not a list of texts; name a hub "
-            "data set with columns question, steps, answer"
-        )
-    return _item(question, steps, answer, where)
+    question, answer = (text(record, where, name) for name in ("question", "answer"))
+    return _item(question, texts(record, where, "steps"), answer, where)
 
 
-def _text_field(record: Mapping[str, Any], name: str, where: str) -> str:
-    value = record.get(name)
-    if not isinstance(value, str):
-        raise InputError(
-            f"{where}: field {name!r} is {shorten(repr(value))}, not a text; fields found: "
-            f"{shorten(', '.join(map(str, record)))}"
-        )
-    return value
+def _question_in_words(row: str, where: str) -> Item:
+    """A validation row for steps in words: its published steps are formulas, so it keeps none."""
+    item = parse_line(row, where)
+    return Item(item.question, (), item.answer)
 
 
-def _split_answer(text: str, where: str) -> tuple[str, str]:
-    body, mark, answer = text.rpartition(_ANSWER_MARK)
+def _split_answer(worked: str, where: str) -> tuple[str, str]:
+    body, mark, answer = worked.rpartition(_ANSWER_MARK)
     if not mark:
         raise InputError(
-            f"{where}: no '{_ANSWER_MARK}' in {shorten(text)}; rows end in '{_ANSWER_MARK} answer'"
+            f"{where}: no '{_ANSWER_MARK}' in {shorten(worked)}; rows end in "
+            f"'{_ANSWER_MARK} answer'"
         )
     return body, answer
 
 
 def _item(question: str, steps: Iterable[str], answer: str, where: str) -> Item:
-    question, answer = question.strip(), answer.replace(",", "").strip()
-    for name, value in (("question", question), ("answer", answer)):
-        if not value:
-            raise InputError(f"{where}: the {name} is empty; remove the row or fill it in")
-    item = Item(question, tuple(step.strip() for step in steps), answer)
-    try:
-        "".join((item.question, *item.steps, item.answer)).encode()
-    except UnicodeEncodeError as error:
-        # JSON can spell half of a surrogate pair, which no UTF-8 text can hold
-        raise InputError(
-            f"{where}: half a surrogate pair in {shorten(question)}; remove it"
-        ) from error
-    return item
+    return make_item(question, steps, answer.replace(",", ""), where)
+
+
+_ICOT = "da03/Internalize_CoT_Step_by_Step @ c2e3891d8d577beeaff03fa3b076d1e4db96cfe8"
+_IMPLICIT = "da03/implicit_chain_of_thought"
+_OPENAI = "openai/grade-school-math @ 3101c7d5072418e28b9008a6636bde82a006892c"
+
+
+def _file(
+    name: str, split: str, origin: str, rows: int, sha256: str | None, words: bool = False
+) -> File:
+    parse = parse_json if name.endswith(".jsonl") else partial(parse_line, words=words)
+    return File(name, split, origin, parse, (Edition(rows, sha256),), rows=iterate_rows)
+
+
+# Every published file of this family; which of them are read is a matter of the options.
+FILES = (
+    _file(FULL_TRAIN, "train", f"{_ICOT} : data/gsm8k/train.txt", FULL_ROWS, None),
+    _file(
+        REDUCED_TRAIN[0],
+        "train",
+        f"{_IMPLICIT} @ a5f3eb98ef1dfe4c4f80d9433a389063f765b254 : "
+        "data/math_scaffolding_formula/src1_train.txt",
+        6973,
+        "72906dc05545c6e6620c5a70f31f058959e730be4c9cd2965311280f5f7a57a9",
+    ),
+    _file(
+        REDUCED_TRAIN[1],
+        "train",
+        "tsrigo/annotated-coconut-pytorch @ 0273998328e563a5d83ecefebd8e71c17677e82b : "
+        "data/gsm8k/middletrain.txt",
+        3000,
+        "61b549ae8a564b377f570a01a20c15c72a594604cd6ce51ce54bbc071430c27f",
+    ),
+    _file(
+        WORDS_TRAIN,
+        "train",
+        f"{_IMPLICIT} @ 51027999b2780c53adc9cb92bd36a96dab84560c : data/gsm8k/train_no_aug.txt",
+        6973,
+        "d4be3efa9c83b45cd7d31ba70968dd94c3b6c287d1ae2cfd42e820637ff7b506",
+        words=True,
+    ),
+    _file(
+        "gsm8k/train.jsonl",
+        "train",
+        f"{_OPENAI} : grade_school_math/data/train.jsonl",
+        7473,
+        "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+    ),
+    _file(
+        VALIDATION,
+        "validation",
+        f"{_ICOT} : data/gsm8k/valid.txt",
+        500,
+        "04f9bddfe8ac4846571b1e2b612b289c95770b5012fdb34cc36a597b041afb87",
+    ),
+    _file(
+        "gsm8k_aug/test.txt",
+        "test",
+        f"{_ICOT} : data/gsm8k/test.txt",
+        1319,
+        "e464efa2713fbcf423bdbfb482c543a6a086188c3d97c294b1d19a70c2a515e8",
+    ),
+    _file(
+        TEST,
+        "test",
+        f"{_OPENAI} : grade_school_math/data/test.jsonl",
+        1319,
+        "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -126,22 +186,32 @@ class Gsm8k:
     A training question that stood before, in this file or an earlier one, is dropped; other rows
     stay as published, also those without steps or whose last step is not the answer.
     `drop_overlap` removes training rows whose question is in validation or test, which is
-    otherwise an error. Raises InputError for bad knobs, files and rows.
+    otherwise an error. `steps=words` takes the natural-language steps: sentences of a text file,
+    lines of a `.jsonl` file; validation rows, whose file has formulas alone, then have no steps.
+    The provenance names the published edition of each file, or says `unknown`. Raises
+    InputError for bad knobs, files and rows.
     """
 
     name: str = "gsm8k"
     root: str | None = None
     train_files: list[str] = field(default_factory=list)
     drop_overlap: bool = False
+    steps: str = "formula"
     aug_hub: str = "whynlp/gsm8k-aug"
     aug_revision: str = "main"
+    words_hub: str = "whynlp/gsm8k-aug-nl"
+    words_revision: str = "main"
     test_hub: str = "openai/gsm8k"
     test_config: str = "main"
     test_revision: str = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"
 
     template: ClassVar[Template] = Template()
+    grader: ClassVar[str] = "exact_number"
+    files: ClassVar[tuple[File, ...]] = FILES
 
     def __post_init__(self) -> None:
+        if self.steps not in ("formula", "words"):
+            raise InputError(f"data.steps={self.steps}: choose formula or words")
         if self.train_files and self.root is None:
             raise InputError(
                 f"data.train_files={list(self.train_files)}: needs data.root=<directory>, to which "
@@ -155,7 +225,7 @@ class Gsm8k:
         """The three splits; the provenance has their files or revisions, row counts and digests."""
         parts = self._from_hub() if self.root is None else self._from_files(Path(self.root))
         items, sources, names = parts
-        train, repeated = _without_repeats(items["train"])
+        train, repeated, _ = without_repeats(items["train"])
         kept = self._without_overlap(train, items["validation"], items["test"])
         splits = Splits(train=kept, validation=items["validation"], test=items["test"])
         way_out = "remove them from one; data.drop_overlap=true does so for training rows"
@@ -176,8 +246,8 @@ class Gsm8k:
         root = Path(self.root).expanduser()
         for name in (*self._choose(root), VALIDATION, TEST):
             path = locate(root, name)
-            for number, text in iterate_rows(unpack(path), path) if path else ():
-                if _parser(name)(text, f"{path}:{number}") == item:
+            for number, row in iterate_rows(unpack(path), path) if path else ():
+                if self._parser(name)(row, f"{path}:{number}") == item:
                     return f"{path}:{number}"
         return None
 
@@ -204,32 +274,38 @@ class Gsm8k:
         files: dict[str, dict[str, Any]] = {}
         for split, names in chosen.items():
             for name in names:
-                rows, files[name] = _read(root, name)
+                rows, files[name] = self._read(root, name)
                 items[split] += rows
         sources: dict[str, Any] = {"source": "files", "files": files, "train": chosen["train"]}
-        if chosen["train"] == list(REDUCED_TRAIN):
-            sources["remark"] = (
-                f"training rows are two published parts of GSM8K-Aug, not its {FULL_ROWS} rows"
-            )
+        parts = {REDUCED_TRAIN: "two published parts of GSM8K-Aug", (WORDS_TRAIN,): "GSM8K alone"}
+        if part := parts.get(tuple(chosen["train"])):
+            sources["remark"] = f"training rows are {part}, not the {FULL_ROWS} rows of GSM8K-Aug"
         return items, sources, {split: ", ".join(names) for split, names in chosen.items()}
 
     def _choose(self, root: Path) -> list[str]:
         """The training files: those asked for, else the full one, else the parts in its place."""
         if self.train_files:
             return list(self.train_files)
+        if self.steps == "words":
+            return [WORDS_TRAIN]
         return [FULL_TRAIN] if locate(root, FULL_TRAIN) else list(REDUCED_TRAIN)
 
     def _from_hub(self) -> tuple[dict[str, list[Item]], dict[str, Any], dict]:
+        words = self.steps == "words"
+        aug = (self.words_hub, None, self.words_revision, _from_aug_record)
+        if not words:
+            aug = (self.aug_hub, None, self.aug_revision, _from_aug_record)
+        parse_test = partial(_from_record, words=words)
         wanted = {
-            "train": (self.aug_hub, None, self.aug_revision, _from_aug_record),
-            "validation": (self.aug_hub, None, self.aug_revision, _from_aug_record),
-            "test": (self.test_hub, self.test_config, self.test_revision, _from_record),
+            "train": aug,
+            "validation": aug,
+            "test": (self.test_hub, self.test_config, self.test_revision, parse_test),
         }
         items: dict[str, list[Item]] = {}
         files: dict[str, dict[str, Any]] = {}
         for split, (hub, config, revision, parse) in wanted.items():
             label = f"{hub}/{split}"
-            records = _hub_records(hub, config, split, revision)
+            records = hub_records(hub, config, split, revision, _LAYOUT)
             items[split] = [parse(row, f"{label}:{n}") for n, row in enumerate(records, start=1)]
             if not items[split]:
                 raise InputError(f"data.root=null: {label} at revision {revision} has no rows")
@@ -237,42 +313,25 @@ class Gsm8k:
         names = {split: f"{hub}/{split}" for split, (hub, *_) in wanted.items()}
         return items, {"source": "hub", "files": files}, names
 
+    def _read(self, root: Path, name: str) -> tuple[list[Item], dict[str, Any]]:
+        path = locate(root, name)
+        if path is None:
+            raise InputError(
+                f"{root / name}: no such file, nor {name}.gz; data.root holds {_LAYOUT}"
+            )
+        content = unpack(path)
+        parse = self._parser(name)
+        items = [parse(row, f"{path}:{number}") for number, row in iterate_rows(content, path)]
+        entry: dict[str, Any] = {"sha256": digest(content), "rows": len(items)}
+        known = next((file for file in FILES if file.name == name.removesuffix(".gz")), None)
+        edition = known.edition(entry["sha256"], len(items)) if known else None
+        entry["edition"] = edition.label if edition else "unknown"
+        return items, entry
 
-def _read(root: Path, name: str) -> tuple[list[Item], dict[str, Any]]:
-    path = locate(root, name)
-    if path is None:
-        raise InputError(f"{root / name}: no such file, nor {name}.gz; data.root holds {_LAYOUT}")
-    content = unpack(path)
-    parse = _parser(name)
-    items = [parse(text, f"{path}:{number}") for number, text in iterate_rows(content, path)]
-    return items, {"sha256": digest(content), "rows": len(items)}
-
-
-def _parser(name: str) -> Callable[[str, str], Item]:
-    return parse_json if name.removesuffix(".gz").endswith(".jsonl") else parse_line
-
-
-def _without_repeats(items: Sequence[Item]) -> tuple[list[Item], int]:
-    """Keep the first row of each question: rollouts and noise are keyed by the question."""
-    first: dict[str, Item] = {}
-    for item in items:
-        first.setdefault(item.question, item)
-    return list(first.values()), len(items) - len(first)
-
-
-def _hub_records(
-    hub: str, config: str | None, split: str, revision: str
-) -> Iterator[Mapping[str, Any]]:
-    import datasets
-
-    try:
-        yield from datasets.load_dataset(hub, config, split=split, revision=revision)  # type: ignore
-    except Exception as error:
-        # No common base class: offline, refused, gated, renamed and malformed each raise their
-        # own.
-        lines = str(error).strip().splitlines() or [""]
-        raise InputError(
-            f"data.root=null: {hub} ({split}, revision {revision}) cannot be had from the hub "
-            f"({type(error).__name__}: {shorten(lines[0], 100)}); use local files: "
-            f"data.root=<directory> with {_LAYOUT}"
-        ) from error
+    def _parser(self, name: str) -> Callable[[str, str], Item]:
+        words = self.steps == "words"
+        if name.removesuffix(".gz").endswith(".jsonl"):
+            return partial(parse_json, words=words)
+        if words and name == VALIDATION:
+            return _question_in_words
+        return partial(parse_line, words=words)

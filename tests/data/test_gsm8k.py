@@ -63,7 +63,9 @@ def test_plain_and_gzip_files_are_the_same_data(root: Path) -> None:
 def test_provenance_names_files_relative_to_the_root(root: Path) -> None:
     splits = Gsm8k(root=str(root)).load()
     provenance = splits.provenance
-    assert provenance["files"][FULL_TRAIN] == {"sha256": digest(TRAIN_ROW.encode()), "rows": 1}
+    entry = provenance["files"][FULL_TRAIN]
+    assert entry["sha256"] == digest(TRAIN_ROW.encode()) and entry["rows"] == 1
+    assert entry["edition"] == "unknown"
     assert provenance["counts"] == {"train": 1, "validation": 1, "test": 1}
     assert provenance["digest"] == splits_digest(splits)
     assert "remark" not in provenance
@@ -179,7 +181,7 @@ def test_without_the_full_file_both_parts_are_needed(root: Path) -> None:
     splits = Gsm8k(root=str(root)).load()
     assert [item.question for item in splits.train] == ["Two plus three?", "Six?", "Seven?"]
     assert splits.provenance["dropped"] == {"repeated": 1, "overlap": 0}
-    assert "not its 385620 rows" in splits.provenance["remark"]
+    assert "not the 385620 rows" in splits.provenance["remark"]
 
 
 def test_a_missing_root_says_what_it_should_hold(tmp_path: Path) -> None:

@@ -1,0 +1,233 @@
+"""What the published data sets have in common: known files, known counts, one way to load them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from latentbench.data._files import digest, locate, unpack
+from latentbench.data._hub import hub_records
+from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
+from latentbench.data._rows import decode, iterate_records
+from latentbench.errors import InputError
+from latentbench.records import Item, Splits, Template
+
+# A row to an Item; None for a row that is no question of the benchmark (GSM-Plus has such).
+Parse = Callable[[Any, str], Item | None]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One published form of a file: its number of rows and, where known, the sha256 unpacked."""
+
+    rows: int
+    sha256: str | None = None
+    label: str = "as published"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file below `data.root`: its name there (or in the repository of `origin`, `alias`), the
+    split it holds, where it is from, its editions (none: any content), and how a row is read."""
+
+    name: str
+    split: str
+    origin: str
+    parse: Parse
+    editions: tuple[Edition, ...] = ()
+    alias: str | None = None
+    optional: bool = False
+    rows: Callable[[bytes, Path], Iterable[tuple[int, Any]]] = iterate_records
+
+    def find(self, root: Path) -> Path | None:
+        return locate(root, self.name) or (locate(root, self.alias) if self.alias else None)
+
+    def edition(self, sha256: str, rows: int) -> Edition | None:
+        """The edition with this digest, else one of unknown digest with this number of rows."""
+        for known in self.editions:
+            if known.sha256 == sha256:
+                return known
+        unknown = (known for known in self.editions if known.sha256 is None)
+        return next((known for known in unknown if known.rows == rows), None)
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split of a hub data set: which configuration and split there, and how many rows."""
+
+    split: str
+    parse: Parse
+    hub_split: str
+    rows: int
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published data set, from files below `root` or, without it, from the hub at `revision`.
+
+    A file must have the sha256 of a known edition or, where that digest is not known, its number
+    of rows; `sha256` lists the digests of other files to accept. Of rows with one question the
+    first counts: rollouts, noise and paired tests are keyed by the question. The provenance says
+    which edition was read and how many rows were left out. Raises InputError for files, rows, and
+    what the hub refuses.
+    """
+
+    name: str = ""
+    root: str | None = None
+    hub: str | None = None
+    revision: str = "main"
+    sha256: list[str] = field(default_factory=list)
+
+    template: ClassVar[Template] = Template()
+    grader: ClassVar[str] = "exact_number"
+    files: ClassVar[tuple[File, ...]] = ()
+    hub_splits: ClassVar[tuple[HubSplit, ...]] = ()
+
+    def load(self) -> Splits:
+        """The splits; those that the set does not publish are empty."""
+        found, sources = self._from_hub() if self.root is None else self._from_files(self.root)
+        counts = {"repeated": 0, "repeated with another answer": 0, "no question": 0}
+        items: dict[str, list[Item]] = {}
+        for split in SPLITS:
+            asked = [item for item in found[split] if item is not None]
+            counts["no question"] += len(found[split]) - len(asked)
+            items[split], repeated, conflicting = without_repeats(asked)
+            counts["repeated"] += repeated
+            counts["repeated with another answer"] += conflicting
+        items = self.arranged(items)
+        splits = Splits(items["train"], items["validation"], items["test"])
+        check_disjoint(splits)
+        provenance = {
+            **sources,
+            "dropped": counts,
+            "counts": {split: len(getattr(splits, split)) for split in SPLITS},
+            "digest": splits_digest(splits),
+        }
+        return Splits(splits.train, splits.validation, splits.test, provenance)
+
+    def arranged(self, items: dict[str, list[Item]]) -> dict[str, list[Item]]:
+        """The items by split; a set that is published as one part divides it here."""
+        return items
+
+    def chosen_files(self) -> tuple[File, ...]:
+        """The files that `load` reads, of all that are known."""
+        return self.files
+
+    def chosen_hub_splits(self) -> tuple[HubSplit, ...]:
+        """The hub splits that `load` reads."""
+        return self.hub_splits
+
+    def place_of(self, item: Item) -> str | None:
+        """`file:row` of an item that was read from files, None without files."""
+        if self.root is None:
+            return None
+        for file in self.chosen_files():
+            path = file.find(Path(self.root).expanduser())
+            for number, row in file.rows(unpack(path), path) if path else ():
+                if file.parse(row, f"{path}:{number}") == item:
+                    return f"{path}:{number}"
+        return None
+
+    def _layout(self) -> str:
+        return ", ".join(
+            f"{file.name} ({file.origin})" for file in self.chosen_files() if not file.optional
+        )
+
+    def _from_files(self, given: str) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
+        root = Path(given).expanduser()
+        if not root.is_dir():
+            raise InputError(
+                f"data.root={given}: no such directory; for {self.name} it should hold "
+                f"{self._layout()}"
+            )
+        items: dict[str, list[Item | None]] = {split: [] for split in SPLITS}
+        entries: dict[str, dict[str, Any]] = {}
+        for file in self.chosen_files():
+            path = file.find(root)
+            if path is not None:
+                read, entries[file.name] = self._read(file, path)
+                items[file.split] += read
+            elif not file.optional:
+                raise InputError(
+                    f"{root / file.name}: no such file, nor {file.name}.gz; copy it there from "
+                    f"{file.origin}"
+                )
+        return items, {"source": "files", "files": entries}
+
+    def _read(self, file: File, path: Path) -> tuple[list[Item | None], dict[str, Any]]:
+        content = unpack(path)
+        sha256 = digest(content)
+        accepted = sha256 in self.sha256 or not file.editions
+        known = any(edition.sha256 == sha256 for edition in file.editions)
+        uncounted = any(edition.sha256 is None for edition in file.editions)
+        if not (accepted or known or uncounted):
+            self._refuse(file, path, sha256, "")
+        items = [file.parse(row, f"{path}:{n}") for n, row in file.rows(content, path)]
+        edition = file.edition(sha256, len(items))
+        if edition is None and not accepted:
+            self._refuse(file, path, sha256, f" with {len(items)} rows")
+        return items, {
+            "sha256": sha256,
+            "rows": len(items),
+            "edition": edition.label if edition else "unknown",
+            "checked": "sha256" if known else "rows" if edition else "nothing",
+            "origin": file.origin,
+        }
+
+    def _refuse(self, file: File, path: Path, sha256: str, rows: str) -> None:
+        known = ", ".join(f"{edition.label}: {edition.rows} rows" for edition in file.editions)
+        raise InputError(
+            f"{path}{rows}: not the published file ({known}); a changed file is another benchmark: "
+            f"copy it again from {file.origin}, or accept it: data={self.name} "
+            f"data.sha256=[{sha256}]"
+        )
+
+    def _from_hub(self) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
+        if self.hub is None:
+            raise InputError(
+                f"data.root=null: {self.name} is not on the hub in its published form; use local "
+                f"files: data.root=<directory> with {self._layout()}"
+            )
+        if self.sha256:
+            raise InputError(
+                f"data.sha256={list(self.sha256)}: is of files; give their data.root=<directory>"
+            )
+        items: dict[str, list[Item | None]] = {split: [] for split in SPLITS}
+        entries: dict[str, dict[str, Any]] = {}
+        for part in self.chosen_hub_splits():
+            label = f"{self.hub}/{part.config or ''}/{part.hub_split}".replace("//", "/")
+            records = hub_records(
+                self.hub, part.config, part.hub_split, self.revision, self._layout()
+            )
+            read = [part.parse(row, f"{label}:{n}") for n, row in enumerate(records, start=1)]
+            if len(read) != part.rows:
+                raise InputError(
+                    f"{label} at revision {self.revision}: {len(read)} rows, published were "
+                    f"{part.rows}; it changed upstream: name the old commit with data.revision, or "
+                    f"use local files: data.root=<directory> with {self._layout()}"
+                )
+            items[part.split] += read
+            entries[label] = {"revision": self.revision, "rows": len(read)}
+        return items, {"source": "hub", "files": entries}
+
+
+def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
+    """The first item of each question, how many others there were, and how many of those had
+    another answer."""
+    first: dict[str, Item] = {}
+    conflicting = 0
+    for item in items:
+        conflicting += first.setdefault(item.question, item).answer != item.answer
+    return list(first.values()), len(items) - len(first), conflicting
+
+
+def of_fields(parse: Callable[[Any, str], Item | None]) -> Parse:
+    """A reader of fields as a reader of rows: rows that are still text are decoded first."""
+
+    def read(row: Any, where: str) -> Item | None:
+        return parse(decode(row, where), where)
+
+    return read
