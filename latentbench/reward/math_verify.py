@@ -76,7 +76,7 @@ class MathVerify:
 
     marker: str = "#"
     longest: int = 400
-    seconds: float = 0.08
+    seconds: float = 0.07
 
     def __post_init__(self) -> None:
         check_marker(self.marker)

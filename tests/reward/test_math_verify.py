@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,43 @@ def test_all_published_rewards() -> None:
     assert (len(rewards), sum(rewards)) == (160, 83)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["math500", "olympiadbench", "minerva_math"])
+def test_published_golds_in_another_spelling(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every gold answer is accepted; in another spelling it is right, too late, or counted here."""
+    path = SHARED / name / "test.jsonl.gz"
+    if not path.is_file():
+        pytest.skip("the published items are not here")
+    rows = [json.loads(row) for row in gzip.decompress(path.read_bytes()).splitlines()]
+    golds = [gold for row in rows for gold in _golds(row)]
+    reward, spelt, late, wrong = MathVerify(), 0, 0, []
+    for gold in golds:
+        reward.check_gold(gold)
+        answer = reward._gold(gold) or ""
+        # A superscript circle is a unit only when it is not moved.
+        other = re.sub(r"(?<!\\)([=+]|\^(?!\{?\\circ))", r" \1 ", answer)
+        other = other.replace("\\frac", "\\dfrac")
+        spelt += reward.extract(f"\\boxed{{{other}}}") != answer
+        before = reward.failures["timed_out"]
+        if reward(f"\\boxed{{{other}}}", gold) != 1.0:
+            if reward.failures["timed_out"] > before:
+                late += 1
+            else:
+                wrong.append(answer)
+    with capsys.disabled():
+        counts = (
+            f"{len(golds)} golds, {spelt} spelt differently, {late} timed out, {len(wrong)} not"
+        )
+        print(f"\n{name}: {counts} equal: {wrong}")
+    assert late + len(wrong) <= spelt // 10
+
+
+def _golds(row: dict) -> list[str]:
+    if "final_answer" in row:
+        return row["final_answer"]
+    return [row.get("answer", row["solution"])]
+
+
 # -- knobs and gold answers ------------------------------------------------------------------------
 
 
@@ -234,6 +272,26 @@ def test_a_timeout_is_counted_logged_and_cheap(
     assert own_client._server is server, "a fork is replaced, not the server"
     assert len(caplog.records) == 1, "the 1st, the 10th, ..."
     assert "timed out" in caplog.text and "9^{9^{9^{9}}}" in caplog.text
+
+
+def test_a_timed_out_comparison_takes_a_tenth_of_a_second_of_cpu_time(
+    own_client: MathClient,
+) -> None:
+    """Its limit, the end of its fork and the next fork: the clock time of an idle core."""
+    assert own_client.equal("7", "7.0", 5.0)
+    assert own_client._server is not None
+    stat, tick = Path(f"/proc/{own_client._server.pid}/stat"), os.sysconf("SC_CLK_TCK")
+    if not stat.is_file():
+        pytest.skip("no /proc here")
+
+    def used() -> float:  # by the server and by the forks that it has buried
+        return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:15])) / tick
+
+    before, here = used(), time.process_time()
+    for _ in range(10):
+        assert not own_client.equal("7", "9^{9^{9^{9}}}", MathVerify().seconds)
+    assert own_client.counts["timed_out"] == 10
+    assert (used() - before + time.process_time() - here) / 10 < 0.1
 
 
 def test_a_fork_that_dies_idle_costs_one_comparison_and_mixes_no_replies(
