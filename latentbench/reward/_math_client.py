@@ -59,9 +59,7 @@ class MathClient:
         self._asked += 1
         question = [self._asked, gold, answer, seconds]
         try:
-            assert self._server.stdin is not None
-            self._server.stdin.write(f"{json.dumps(question)}\n".encode())  # ASCII in any case
-            self._server.stdin.flush()
+            _write_line(self._server, json.dumps(question))
         except BrokenPipeError:
             self._stop()
             return "crashed"
@@ -81,6 +79,7 @@ class MathClient:
             [sys.executable, "-P", str(_SERVER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a reply that waits in a buffer of ours would be one that poll does not see
             start_new_session=True,
         )
         if _read_line(server, _START_SECONDS) != "ready":
@@ -114,6 +113,13 @@ _clients: dict[int, MathClient] = {}
 def math_client() -> MathClient:
     """The client of this process; after a fork the child gets its own, with its own server."""
     return _clients.setdefault(os.getpid(), MathClient())
+
+
+def _write_line(server: subprocess.Popen[bytes], text: str) -> None:
+    assert server.stdin is not None
+    left = f"{text}\n".encode()  # ASCII: JSON escapes the rest, surrogates included
+    while left:
+        left = left[server.stdin.write(left) :]
 
 
 def _read_line(server: subprocess.Popen[bytes], seconds: float) -> str | None:
