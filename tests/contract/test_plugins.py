@@ -55,7 +55,13 @@ PRESETS = [
     (kind, name) for kind in schema.KINDS for name in options(kind) if name not in files(kind)
 ]
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-DATA = files("data")
+# Every method with two data sets of different models and recipes, every data set with two methods.
+PAIRS = [
+    (method, data)
+    for method in METHODS
+    for data in files("data")
+    if data in ("arithmetic", "gsm8k") or method in ("dropout_grpo", "lepo")
+]
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +142,7 @@ def test_a_method_is_a_choice_of_plugins_and_holds_no_value(method: str) -> None
         assert all((CONF / group / f"{name}.yaml").is_file() for name in chosen)
 
 
-@pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "data"), PAIRS)
 def test_every_method_composes_with_every_data_set(method: str, data: str, composing: None) -> None:
     config = schema.typed(composed(f"method={method}", f"data={data}"))
     assert config.method == method and config.data.name == data
