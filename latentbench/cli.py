@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -49,6 +50,7 @@ SHOWING = {
 }
 BAD_INPUT = 2
 CHECK = "--check"
+OPTIONS = ConfigLoaderImpl.get_group_options
 TABLES = "analysis"  # of conf/, but no group of the configuration
 # What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
 HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
@@ -65,11 +67,12 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
     Footprint.run_started = False
-    schema.register()
-    _hide_tables()
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
     try:
+        schema.register()
+        _hide_tables()
+        _list_what_is_on([a for a in sys.argv[1:] if a.startswith("hydra.searchpath=")])
         _hydra_main()()
     except InputError as error:
         stop(str(error))
@@ -102,6 +105,21 @@ def _hide_tables() -> None:
 
     visible.hides_tables = True  # type: ignore[attr-defined]
     source.list = visible  # type: ignore[method-assign]
+
+
+def _list_what_is_on(search_path: list[str]) -> None:
+    """Let --help list what a search path of the command line adds; Hydra forgets it there."""
+
+    def options(
+        self: ConfigLoaderImpl,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        return OPTIONS(self, group_name, results_filter, config_name, overrides or search_path)
+
+    ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]
 
 
 def _set_or_remove(variable: str, value: str | None) -> None:

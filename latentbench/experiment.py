@@ -64,7 +64,7 @@ from latentbench.runtime.run_directory import (
     plain,
 )
 from latentbench.runtime.signals import Preempted
-from latentbench.schema import Config, TrainerConfig, slots_of
+from latentbench.schema import Config, TrainerConfig, plugin_packages, slots_of
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
     """
     values = hashable(plain(config))
     relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
+    relevant |= {f"package {k}": v for k, v in plugin_packages(config).items()}
     return digest([latentbench.__version__, values, relevant, config.init.path is not None])
 
 
@@ -140,7 +141,11 @@ def protocol_identity(config: Config, choices: Mapping[str, str], benchmarks: An
             "temperature": protocol.temperature,
             "explore": protocol.explore,
             "seed": protocol.seed,
-            "extractor": [choices["reward"], plain(config)["reward"]],
+            "extractor": [
+                choices["reward"],
+                plain(config)["reward"],
+                *plugin_packages(config, ["reward"]).items(),
+            ],
             "latents": latents_at_test(config),
             "budget": config.answer.budget,
         }
@@ -172,7 +177,7 @@ def run(
         seed=config.seed,
         config=plain(config) | {"choices": dict(choices)},
         init={},
-        provenance=provenance(),
+        provenance=provenance(plugin_packages(config)),
         timing={},
         metrics={},
     )

@@ -41,7 +41,7 @@ from latentbench.runtime.fitting import fit
 from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import METRICS, hashable, plain
-from latentbench.schema import Config, slots_of
+from latentbench.schema import Config, plugin_packages, slots_of
 from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,10 @@ def address(
     values = hashable(plain(config))
     path = config.model.path
     source = path or config.model.hub_id
+    packages = plugin_packages(config, ["curriculum", "carrier"])
     return {
         "version": latentbench.__version__,
+        **{f"package {name}": number for name, number in packages.items()},
         "seed": init_seed(config),
         "data": config.data.name,
         "data_digest": data.provenance["digest"],
@@ -252,7 +254,7 @@ def _build(
             "seconds": round(time.perf_counter() - started, 1),
             "updates": stages.total,
             "final_loss": last_value(directory / METRICS, "train/loss"),
-            "provenance": provenance(),
+            "provenance": provenance(plugin_packages(config, ["data", "curriculum", "carrier"])),
         },
     )
 

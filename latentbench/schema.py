@@ -3,18 +3,26 @@
 Every plug-in file `latentbench/<kind>/<name>.py` defines one frozen dataclass. It is registered as
 the Hydra schema `<kind>/base_<name>`, which `conf/<kind>/<name>.yaml` lists in its defaults: wrong
 names, types and keys fail while the configuration is composed. There is no registry to edit.
+
+A plug-in of another package is an entry point of the group `latentbench.<kind>`: its name is the
+option's, its value a module that defines one frozen dataclass, or `module:Class`. The YAML file of
+the same name lies in that package, on `hydra.searchpath`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from latentbench.compatibility import Parts, check_parts
@@ -241,32 +249,123 @@ class Config:
     logger: dict[str, Any] = field(default_factory=dict)
 
 
-# -- plug-ins by file name ----------------------------------------------------------------------
+# -- plug-ins by file name and by entry point ----------------------------------------------------
 
 
 def plugin_names(kind: str) -> list[str]:
-    """The plug-ins of a kind, by file name; files that start with an underscore are their parts."""
-    package = importlib.import_module(f"latentbench.{kind}")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return sorted(name for name in names if not name.startswith("_"))
+    """The plug-ins of a kind, those of this repository and those of other packages."""
+    return sorted({*_file_names(kind), *(name for of, name in external_plugins() if of == kind)})
 
 
 def plugin(kind: str, name: str) -> type | None:
-    """The frozen dataclass that a plug-in file defines; None where it defines none (a helper)."""
-    module = importlib.import_module(f"latentbench.{kind}.{name}")
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and value.__module__ == module.__name__
-        and dataclasses.is_dataclass(value)
-        and value.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    ]
+    """The frozen dataclass behind a plug-in's name; None where there is none.
+
+    Raises InputError for an entry point that leads to nothing usable.
+    """
+    entry = external_plugins().get((kind, name))
+    if entry is not None:
+        return _external_class(kind, entry)
+    if name not in _file_names(kind):
+        return None
+    own = _frozen_dataclasses(importlib.import_module(f"latentbench.{kind}.{name}"))
     if len(own) > 1:
         raise InputError(
             f"latentbench/{kind}/{name}.py defines {len(own)} frozen dataclasses; a plug-in is one"
         )
     return own[0] if own else None
+
+
+@functools.cache
+def external_plugins() -> Mapping[tuple[str, str], EntryPoint]:
+    """The entry points of the groups `latentbench.<kind>`, by kind and name. Nothing is imported.
+
+    Raises InputError for a name that is taken, by this repository or by another package.
+    """
+    found: dict[tuple[str, str], EntryPoint] = {}
+    installed = entry_points()
+    for kind in KINDS:
+        for entry in installed.select(group=f"latentbench.{kind}"):
+            taken = "latentbench itself" if entry.name in _file_names(kind) else None
+            if (kind, entry.name) in found:
+                taken = _package(found[kind, entry.name])
+            if taken:
+                raise InputError(
+                    f"{kind}={entry.name}: a plug-in of {_package(entry)}, but {taken} has one of "
+                    "that name; rename the entry point or uninstall the package"
+                )
+            found[kind, entry.name] = entry
+    return found
+
+
+def plugin_packages(config: Config, kinds: Sequence[str] = KINDS) -> dict[str, str]:
+    """Name -> version of the other packages whose plug-ins a configuration uses."""
+    used: set[tuple[str, type]] = set()
+    for kind in kinds:
+        section = getattr(config, kind)
+        parts = section.values() if kind == "transform" else [section]
+        used |= {(kind, type(part)) for part in parts}
+    benchmarks = {("data", name) for name in config.eval} if "data" in kinds else set()
+    found: dict[str, str] = {}
+    for (kind, name), entry in external_plugins().items():
+        if (kind, name) in benchmarks or any(
+            kind == of and _leads_to(entry, cls) for of, cls in used
+        ):
+            assert entry.dist is not None
+            found[entry.dist.name] = entry.dist.version
+    return found
+
+
+def _file_names(kind: str) -> list[str]:
+    """Files that start with an underscore are parts of plug-ins."""
+    package = importlib.import_module(f"latentbench.{kind}")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _frozen_dataclasses(module: ModuleType) -> list[type]:
+    return [
+        value
+        for value in vars(module).values()
+        if _is_frozen_dataclass(value) and value.__module__ == module.__name__
+    ]
+
+
+def _is_frozen_dataclass(value: Any) -> bool:
+    return (
+        isinstance(value, type)
+        and dataclasses.is_dataclass(value)
+        and value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    )
+
+
+def _external_class(kind: str, entry: EntryPoint) -> type:
+    """Import what an entry point names; all that can be wrong with it is said in one line."""
+    what = f"{kind}={entry.name}: {entry.value} of {_package(entry)}"
+    try:
+        module = importlib.import_module(entry.module)
+        named = [getattr(module, entry.attr)] if entry.attr else _frozen_dataclasses(module)
+        classes = [value for value in named if _is_frozen_dataclass(value)]
+        for cls in classes:
+            _writable(cls)  # its fields are of types that a configuration can hold
+    except Exception as error:  # whatever somebody else's module raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{what} cannot be loaded: {reason}") from error
+    if len(classes) != 1:
+        raise InputError(f"{what} is {len(classes)} frozen dataclasses; a plug-in is exactly one")
+    return classes[0]
+
+
+def _leads_to(entry: EntryPoint, cls: type) -> bool:
+    """Whether a class that is in use, so that its module is imported, came by this entry point."""
+    module = sys.modules.get(entry.module)
+    if not entry.attr:
+        return cls.__module__ == entry.module
+    return module is not None and getattr(module, entry.attr, None) is cls
+
+
+def _package(entry: EntryPoint) -> str:
+    assert entry.dist is not None
+    return f"{entry.dist.name} {entry.dist.version}"
 
 
 def register() -> None:
@@ -283,11 +382,32 @@ def register() -> None:
         folder, name = group.split("/")
         store.store(group=folder, name=name, node=schema)
     for kind in KINDS:
-        for name in plugin_names(kind):
+        for name in _file_names(kind):
             schema = plugin(kind, name)
             if schema is not None:
                 store.store(group=kind, name=f"base_{name}", node=_writable(schema))
+    for kind, name in external_plugins():
+        store.store(group=kind, name=f"base_{name}", node={})
+    _load_when_chosen(store)
     _hide_schemas(store)
+
+
+def _load_when_chosen(store: ConfigStore) -> None:
+    """Import a plug-in of another package only for the configuration that names its schema.
+
+    A start imports no stranger's code, and a broken package stops nobody who does not use it.
+    """
+
+    def load(config_path: str) -> ConfigNode:
+        kind, _, schema = config_path.removesuffix(".yaml").partition("/")
+        name = schema.removeprefix("base_")
+        if schema != name and (kind, name) in external_plugins():
+            cls = plugin(kind, name)
+            assert cls is not None
+            store.store(group=kind, name=schema, node=_writable(cls))
+        return ConfigStore.load(store, config_path)
+
+    store.load = load  # type: ignore[method-assign]
 
 
 def _hide_schemas(store: ConfigStore) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ import latentbench
 PACKAGES = ("torch", "lightning", "transformers", "datasets", "hydra-core", "omegaconf", "numpy")
 
 
-def provenance() -> dict[str, Any]:
-    """The code, the libraries and the machine of this process; no paths, no environment."""
+def provenance(plugins: Mapping[str, str]) -> dict[str, Any]:
+    """The code, the libraries and the machine of this process; no paths, no environment.
+
+    `plugins`: name -> version of other packages whose plug-ins are in use.
+    """
     return {
         "version": latentbench.__version__,
         **_git(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES} | dict(plugins),
         "platform": platform.platform(terse=True),
         "processor": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
