@@ -75,7 +75,7 @@ def address(
     values = hashable(plain(config))
     path = config.model.path
     source = path or config.model.hub_id
-    packages = plugin_packages(config, ["curriculum", "carrier"])
+    packages = plugin_packages(config, ["curriculum", "carrier", "sft_loss"])
     return {
         "version": latentbench.__version__,
         **{f"package {name}": number for name, number in packages.items()},
@@ -254,7 +254,9 @@ def _build(
             "seconds": round(time.perf_counter() - started, 1),
             "updates": stages.total,
             "final_loss": last_value(directory / METRICS, "train/loss"),
-            "provenance": provenance(plugin_packages(config, ["data", "curriculum", "carrier"])),
+            "provenance": provenance(
+                plugin_packages(config, ["data", "curriculum", "carrier", "sft_loss"])
+            ),
         },
     )
 
