@@ -100,31 +100,43 @@ class Policy:
         gains = self.noise.gains(record, PROMPT)
         return self._advance(empty, vectors, prompts.mask, position, gains)[0]
 
-    def think(self, state: State, record: NoiseRecord) -> tuple[State, torch.Tensor]:
+    def think(
+        self, state: State, record: NoiseRecord, forced: torch.Tensor | None = None
+    ) -> tuple[State, torch.Tensor]:
         """T latent steps; each turns the last hidden state into the next input vector.
 
-        Returns the state after the last slot and the thoughts [row, step, feature].
+        `forced` [row, step, feature] are fed to the slots instead. Returns the state after the last
+        slot and the thoughts [row, step, feature].
         """
         thoughts = [state.hidden[:, None][:, :0]]
         for step in range(1, self.latents + 1):
-            thought = self.carrier(state.hidden, self.model)[:, None]
+            if forced is None:
+                thought = self.carrier(state.hidden, self.model)[:, None]
+            else:
+                thought = forced[:, step - 1 : step]
             thoughts.append(thought)
             state = self._append(state, thought, None, self.noise.gains(record, step))[0]
         return state, torch.cat(thoughts, dim=1)
 
     def latent_phase(
-        self, prompts: PromptBatch, record: NoiseRecord, group_size: int
+        self,
+        prompts: PromptBatch,
+        record: NoiseRecord,
+        group_size: int,
+        forced: torch.Tensor | None = None,
     ) -> tuple[State, torch.Tensor]:
         """Prefill and think for `group_size` rollouts of each prompt, rows group-major.
 
         What the noise leaves alone runs once per prompt: nothing, the prompt, or all thoughts.
+        `forced` [prompt, step, feature] are fed to the slots of all rollouts of a prompt.
         """
+        each = None if forced is None else forced.repeat_interleave(group_size, dim=0)
         if not prefix_safe(self.noise):
-            return self.think(self.prefill(prompts.repeat(group_size), record), record)
+            return self.think(self.prefill(prompts.repeat(group_size), record), record, each)
         state = self.prefill(prompts, record)
         if self.noise.diverges == "latent":
-            return self.think(state.repeat(group_size), record)
-        state, thoughts = self.think(state, record)
+            return self.think(state.repeat(group_size), record, each)
+        state, thoughts = self.think(state, record, forced)
         return state.repeat(group_size), thoughts.repeat_interleave(group_size, dim=0)
 
     # -- text ---------------------------------------------------------------------------------
