@@ -269,7 +269,7 @@ def composition_error(error: Exception) -> str:
             if text and text not in parts:
                 parts.append(text)
         current = current.__cause__
-    return _joined(parts) + _options_of(parts)
+    return _joined(parts) + _options_of(parts) + _protocol_key_of(parts)
 
 
 def _options_of(parts: list[str]) -> str:
@@ -279,6 +279,14 @@ def _options_of(parts: list[str]) -> str:
         return ""
     options = sorted(path.stem for path in Path(CONF, found[1]).glob("*.yaml"))
     return f"; available options in '{found[1]}': {', '.join(options)}"
+
+
+def _protocol_key_of(parts: list[str]) -> str:
+    """The way out where a key of the protocol was looked for in a benchmark."""
+    found = re.search(r"\beval\.(\w+)", " ".join(parts))
+    if found is None or not schema.is_protocol_key(found[1]):
+        return ""
+    return f"; set protocol.{found[1]}=..., the same for all of eval"
 
 
 def _joined(parts: list[str]) -> str:

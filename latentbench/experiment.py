@@ -18,8 +18,13 @@ import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.errors import InputError
-from latentbench.evaluation.benchmark import Benchmark, evaluate
-from latentbench.evaluation.thoughts import look_at_thoughts
+from latentbench.evaluation.benchmark import Benchmark
+from latentbench.evaluation_stage import (
+    check_protocol_fits,
+    evaluate,
+    forget_parts,
+    protocol_identity,
+)
 from latentbench.init_stage import (
     Init,
     copy_training_record,
@@ -31,7 +36,7 @@ from latentbench.layout import Layout
 from latentbench.models import Backbone, save
 from latentbench.modules.data import TrainingData
 from latentbench.modules.rl import Objective, RlModule
-from latentbench.policy import Decoding, Policy
+from latentbench.policy import Policy
 from latentbench.preflight import (
     check_golds,
     check_lengths,
@@ -45,7 +50,6 @@ from latentbench.records import Splits
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
-from latentbench.runtime.progress import bar
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import (
     ITEMS,
@@ -119,25 +123,6 @@ def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirec
     directory.refuse_other_inputs(inputs)
 
 
-def protocol_identity(config: Config, choices: Mapping[str, str], benchmarks: Any) -> str:
-    """A hash of what must agree for two runs to stand in one table."""
-    protocol = config.protocol
-    return digest(
-        {
-            "items": {b.name: digest([p.uid for p in b.prompts]) for b in benchmarks},
-            "split": protocol.split,
-            "samples": protocol.samples,
-            "ks": protocol.ks,
-            "temperature": protocol.temperature,
-            "explore": protocol.explore,
-            "seed": protocol.seed,
-            "extractor": [choices["reward"], plain(config)["reward"]],
-            "latents": latents_at_test(config),
-            "budget": config.answer.budget,
-        }
-    )
-
-
 def run(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, identity: str
 ) -> dict[str, Any]:
@@ -193,14 +178,19 @@ def _story(
         )
         directory.refuse_other_inputs(start.inputs)
         check_golds(config, data)
-        benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
+        benchmarks = [load_benchmark(name, config, choices, data, layout) for name in config.eval]
+        check_protocol_fits(
+            config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
+        )
         check_lengths(config, data, benchmarks, layout, outlined.positions)
         directory.record(inputs=start.inputs)
     with clock.phase("init"):
         init = ensure(config, choices, data, outlined)
     backbone = _placed(init.backbone, config.trainer)
     directory.record(
-        protocol_id=protocol_identity(config, choices, benchmarks),
+        protocol_id=protocol_identity(
+            config.protocol, config.answer.budget, latents_at_test(config), benchmarks
+        ),
         init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
         provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
     )
@@ -209,7 +199,23 @@ def _story(
     stage = "final" if config.algorithm == "sft" else "init"
     findings = Findings()
     with started_loggers(config, directory) as loggers:
-        findings.add(*_evaluate(config, policy, layout, benchmarks, stage, clock))
+
+        def evaluated(stage: str) -> None:
+            with clock.phase(f"evaluate_{stage}"):
+                findings.add(
+                    *evaluate(
+                        policy,
+                        layout,
+                        benchmarks,
+                        config.protocol,
+                        config.answer,
+                        config.trainer,
+                        stage,
+                        directory.path,
+                    )
+                )
+
+        evaluated(stage)
         extra: dict[str, float] = {}
         if config.algorithm == "sft":
             copy_training_record(init, directory.path)
@@ -217,7 +223,7 @@ def _story(
         else:
             with clock.phase("rl"):
                 extra = _reinforce(config, policy, layout, data, directory, loggers)
-            findings.add(*_evaluate(config, policy, layout, benchmarks, "final", clock))
+            evaluated("final")
         metrics = _finish(config, directory, backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
@@ -252,6 +258,7 @@ def _finish(
     directory.record(
         status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
     )
+    forget_parts(directory.path)
     return metrics
 
 
@@ -298,50 +305,6 @@ def _reinforce(
         "train/silent_updates": float(module.silent_updates),
         "train/updates": float(rl.updates),
     }
-
-
-def _evaluate(
-    config: Config,
-    policy: Policy,
-    layout: Layout,
-    benchmarks: list[Benchmark],
-    stage: str,
-    clock: Clock,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every benchmark under the protocol, and a look at the latents of its first items."""
-    items, thoughts = [], []
-    protocol, answer = config.protocol, config.answer
-    with clock.phase(f"evaluate_{stage}"):
-        for benchmark in benchmarks:
-            title = f"evaluate {stage} on {benchmark.name}"
-            with bar(title, len(benchmark.prompts), config.trainer.progress) as advance:
-                frame = evaluate(
-                    policy,
-                    benchmark,
-                    layout,
-                    config.reward,
-                    protocol,
-                    answer.budget,
-                    stage,
-                    advance,
-                )
-            items.append(frame)
-            if protocol.thought_items:
-                decoding = Decoding(answer.temperature, answer.budget)
-                frame = look_at_thoughts(
-                    policy,
-                    benchmark,
-                    layout,
-                    config.reward,
-                    decoding,
-                    stage,
-                    protocol.thought_items,
-                    protocol.samples,
-                    protocol.seed,
-                )
-                thoughts.append(frame)
-    empty = pd.DataFrame()
-    return pd.concat(items, ignore_index=True), pd.concat([empty, *thoughts], ignore_index=True)
 
 
 def _limit_threads(threads: int | None) -> None:

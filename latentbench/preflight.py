@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from latentbench import schema
 from latentbench.data._overlap import normalise
 from latentbench.errors import InputError, shorten
 from latentbench.evaluation.benchmark import Benchmark
+from latentbench.evaluation.interventions import steps_under
 from latentbench.init_stage import identify, latents_at_test, layout_of
 from latentbench.layout import Layout
 from latentbench.models import Outline, outline
@@ -38,6 +40,11 @@ class Start:
 def gather(config: Config, choices: Mapping[str, str]) -> Start:
     """Load the data and look at the model, without building or writing anything."""
     data = limited(config.data.load(), config)
+    if not data.train:
+        raise InputError(
+            f"data={config.data.name}: is for evaluation alone and has no training problems; train "
+            f"on another data set with eval=[{config.data.name}]"
+        )
     outlined = outline(config.model, config.init.path, config.init.revision)
     init = identify(config, choices, data, outlined.tokenizer)
     inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
@@ -50,27 +57,78 @@ def limited(data: Splits, config: Config) -> Splits:
     return data if count is None else replace(data, train=list(data.train)[:count])
 
 
-def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> Benchmark:
+def load_benchmark(
+    name: str, config: Config, choices: Mapping[str, str], data: Splits, layout: Layout
+) -> Benchmark:
     """A benchmark's items as prompts: from the run's own data set, or from another one's file.
 
-    Raises InputError for a gold answer that the grader cannot read, naming the item.
+    The run's own data set is graded by the configured reward, another one by its own grader with
+    the marker that this model's answers have. Raises InputError for a gold answer that the grader
+    cannot read, naming the item.
     """
-    if name == config.data.name:
-        splits = data
-    else:
-        kind = schema.plugin("data", name)
-        if kind is None:
-            raise InputError(f"eval={name}: no data set of that name in latentbench/data")
-        root = getattr(config.data, "root", None)
-        takes_root = "root" in getattr(kind, "__dataclass_fields__", {})
-        splits = kind(root=root).load() if takes_root else kind().load()  # type: ignore[attr-defined]
+    chosen = config.eval[name]
+    own = name == config.data.name
+    if own and chosen.root is not None:
+        raise InputError(
+            f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
+            "data.root=<directory>"
+        )
+    splits = (
+        data if own else foreign_splits(name, chosen.root or getattr(config.data, "root", None))
+    )
+    items = benchmark_items(name, splits, config)
+    grader, reward = (
+        (choices["reward"], config.reward) if own else foreign_grader(name, config, choices)
+    )
+    if not own:  # the run's own data set has been checked by itself
+        _check_split(f"eval={name}", items, reward, None)
+        check_unseen(name, items, data, config.data.name)
+    return as_benchmark(name, items, layout, reward, grader)
+
+
+def as_benchmark(
+    name: str, items: Sequence[Item], layout: Layout, reward: Any, grader: str
+) -> Benchmark:
+    """Items as prompts, with their grader and its settings."""
+    questions = tuple(item.question for item in items)
+    return Benchmark(
+        name, tuple(layout.prompts(items)), questions, reward, (grader, dataclasses.asdict(reward))
+    )
+
+
+def foreign_splits(name: str, root: str | None) -> Splits:
+    """The data set behind a benchmark that is not the run's own."""
+    kind = schema.plugin("data", name) if name in schema.plugin_names("data") else None
+    if kind is None:
+        raise InputError(f"eval={name}: no data set of that name in latentbench/data")
+    takes_root = "root" in {field.name for field in dataclasses.fields(kind)}
+    return kind(root=root).load() if takes_root else kind().load()
+
+
+def benchmark_items(name: str, splits: Splits, config: Any) -> list[Item]:
+    """The items of the protocol's split, cut by the limits. Raises InputError where it has none."""
     items = list(getattr(splits, config.protocol.split))
-    for limit in (config.eval[name].limit, config.limit.eval_items):
-        items = items if limit is None else items[:limit]
-    if splits is not data:  # the run's own data set has been checked by itself
-        _check_split(f"eval={name}", items, config, None)
-        _check_unseen(name, items, config, data)
-    return Benchmark(name, tuple(layout.prompts(items)), tuple(item.question for item in items))
+    if not items:
+        raise InputError(
+            f"protocol.split={config.protocol.split}: eval={name} has no items there; use "
+            "protocol.split=test"
+        )
+    return items[: config.eval[name].limit][: config.limit.eval_items]
+
+
+def foreign_grader(name: str, config: Any, choices: Mapping[str, str]) -> tuple[str, Any]:
+    """The grader that a data set names, with the marker of this model's answers where it has one;
+    the configured reward for a data set that names none."""
+    grader = getattr(schema.plugin("data", name), "grader", None)
+    if grader is None:
+        return choices["reward"], config.reward
+    kind = schema.plugin("reward", grader) if grader in schema.plugin_names("reward") else None
+    if kind is None:
+        raise InputError(f"eval={name}: its grader {grader} is not in latentbench/reward")
+    marked = "marker" in {field.name for field in dataclasses.fields(kind)}
+    if marked and hasattr(config.reward, "marker"):
+        return grader, kind(marker=config.reward.marker)
+    return grader, kind()
 
 
 def check_surroundings(config: Config) -> None:
@@ -92,14 +150,14 @@ def check_surroundings(config: Config) -> None:
         raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
 
 
-def _check_unseen(name: str, items: Sequence[Item], config: Config, data: Splits) -> None:
+def check_unseen(name: str, items: Sequence[Item], data: Splits, trained_on: str) -> None:
     """Refuse a benchmark of another data set that holds training questions of this one."""
     trained = {normalise(item.question) for item in data.train}
     common = [item for item in items if normalise(item.question) in trained]
     if common:
         raise InputError(
             f"eval={name}: {len(common)} of its {len(items)} items are training questions of "
-            f"data={config.data.name}, e.g. {_short(common[0].question)}; leave it out of eval"
+            f"data={trained_on}, e.g. {_short(common[0].question)}; leave it out of eval"
         )
 
 
@@ -107,13 +165,13 @@ def check_golds(config: Config, data: Splits) -> None:
     """Refuse gold answers that no text can match, in any split, before anything is trained."""
     parts = {"training": data.train, "validation": data.validation, "test": data.test}
     for split, items in parts.items():
-        _check_split(f"data={config.data.name}: {split}", items, config, config.data)
+        _check_split(f"data={config.data.name}: {split}", items, config.reward, config.data)
 
 
-def _check_split(what: str, items: Sequence[Item], config: Config, source: Any) -> None:
+def _check_split(what: str, items: Sequence[Item], reward: Any, source: Any) -> None:
     for item in items:
         try:
-            config.reward.check_gold(item.answer)
+            reward.check_gold(item.answer)
         except InputError as error:
             # Only data sets that are read from files know rows.
             place = source.place_of(item) if hasattr(source, "place_of") else None
@@ -130,12 +188,9 @@ def check_lengths(
 ) -> None:
     """Refuse items that would run past the model's positions, before anything is trained."""
     latents, budget = latents_at_test(config), config.answer.budget
-    for benchmark in benchmarks:
-        for prompt in benchmark.prompts:
-            if len(prompt.ids) + latents + 1 + budget > positions:
-                question = _short(layout.decode(prompt.ids).strip())
-                what = f"eval={benchmark.name}: question {question}"
-                check_fits(len(prompt.ids), latents, budget, positions, what)
+    check_benchmark_lengths(
+        benchmarks, layout, steps_under(config.protocol, latents), budget, positions
+    )
     what = f"data={config.data.name}: training question"
     written = config.init.path is None
     answered = 0 if config.algorithm == "sft" else budget
@@ -144,6 +199,18 @@ def check_lengths(
         what = f"data={config.data.name}: validation question"
         items = list(data.validation)[: config.rl.validation_items]
         _check_items(what, items, layout, False, latents, budget, positions)
+
+
+def check_benchmark_lengths(
+    benchmarks: Sequence[Benchmark], layout: Layout, latents: int, budget: int, positions: int
+) -> None:
+    """Refuse questions that would run past the model's positions with their latents and answer."""
+    for benchmark in benchmarks:
+        for prompt in benchmark.prompts:
+            if len(prompt.ids) + latents + 1 + budget > positions:
+                question = _short(layout.decode(prompt.ids).strip())
+                what = f"eval={benchmark.name}: question {question}"
+                check_fits(len(prompt.ids), latents, budget, positions, what)
 
 
 def _check_items(

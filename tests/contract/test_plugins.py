@@ -249,6 +249,7 @@ RANKS = {
     "runtime": 6,
     "init_stage": 7,
     "preflight": 8,
+    "evaluation_stage": 8,
     "experiment": 9,
     "cli": 10,
 }
