@@ -128,15 +128,13 @@ class Policy:
         """Prefill and think for `group_size` rollouts of each prompt, rows group-major.
 
         What the noise leaves alone runs once per prompt: nothing, the prompt, or all thoughts.
-        `forced` [prompt, step, feature] are fed to the slots of all rollouts of a prompt.
         """
-        each = None if forced is None else forced.repeat_interleave(group_size, dim=0)
         if not prefix_safe(self.noise):
-            return self.think(self.prefill(prompts.repeat(group_size), record), record, each)
+            return self.think(self.prefill(prompts.repeat(group_size), record), record, forced)
         state = self.prefill(prompts, record)
-        if self.noise.diverges == "latent":
-            return self.think(state.repeat(group_size), record, each)
-        state, thoughts = self.think(state, record, forced)
+        if self.noise.diverges == "latent" or forced is not None:
+            return self.think(state.repeat(group_size), record, forced)
+        state, thoughts = self.think(state, record)
         return state.repeat(group_size), thoughts.repeat_interleave(group_size, dim=0)
 
     # -- text ---------------------------------------------------------------------------------
