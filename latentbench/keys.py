@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     ANSWER = 6
     TEST_NOISE = 7
     TEST_ANSWER = 8
-    INTERVENTION = 9
+    INTERVENTION = 10
 
 
 @dataclass(frozen=True)

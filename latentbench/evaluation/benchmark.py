@@ -120,7 +120,8 @@ class Examination:
             keys = rollout_keys(protocol.seed, Purpose.TEST_NOISE, 0, batch.uids, samples)
             explorer = policy
             record = policy.noise.draw(keys, policy.sites(), policy.latents).to(policy.device)
-            start, _ = policy.latent_phase(batch, record, samples, forced=forced)
+            each = None if forced is None else forced.repeat_interleave(samples, dim=0)
+            start, _ = policy.latent_phase(batch, record, samples, forced=each)
         sampled = self._sample(explorer, start, batch.cue, record, batch.uids)
         return _described(greedy, layout), _described(sampled, layout)
 

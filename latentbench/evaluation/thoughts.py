@@ -32,7 +32,8 @@ def look_at_thoughts(
     rollouts, seed = protocol.samples, protocol.seed
     prompts = examination.benchmark.prompts[: protocol.thought_items]
     batch = collate_prompts(prompts, layout.markers.pad, policy.device)
-    forced = None if forced is None else forced[: len(prompts)].to(policy.device)
+    if forced is not None:
+        forced = forced[: len(prompts)].repeat_interleave(rollouts, dim=0).to(policy.device)
     noise_keys = rollout_keys(seed, Purpose.TEST_NOISE, 0, batch.uids, rollouts)
     record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(policy.device)
     state, thoughts = policy.latent_phase(batch, record, rollouts, forced=forced)

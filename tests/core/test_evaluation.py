@@ -138,7 +138,7 @@ def in_slots(kind: str, own: torch.Tensor) -> list[Any]:
     deviation = np.sqrt(((own.numpy() - mean) ** 2).mean(axis=0))
     drawn = []
     for uid in uids:
-        words = (0, 0, 9, 0, *divmod(uid, 2**32), 0)
+        words = (0, 0, 10, 0, *divmod(uid, 2**32), 0)
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
         drawn.append(list(torch.tensor(mean + deviation * generator.standard_normal(mean.shape))))
     return drawn
