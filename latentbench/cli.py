@@ -55,6 +55,11 @@ HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 
 def main() -> None:
     """`python run.py ...`: exit code 0 only when the run is completed."""
+    start("config", job)
+
+
+def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose `conf/<config_name>.yaml` with the arguments of this process and do the task."""
     defer("torch")  # `--help`, `--cfg` and completion never use it
     sys.argv[1:] = with_home(flags_first(without_handed_back(sys.argv[1:])))
     if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
@@ -65,7 +70,7 @@ def main() -> None:
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
     try:
-        _hydra_main()()
+        hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(task)()
     except InputError as error:
         stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -148,10 +153,6 @@ def stop(message: str) -> NoReturn:
     raise SystemExit(BAD_INPUT)
 
 
-def _hydra_main() -> Callable[[], Any]:
-    return hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)
-
-
 class Footprint(Callback):
     """Notes which folders Hydra is about to make: bad input leaves none of them behind.
 
@@ -187,11 +188,18 @@ class Footprint(Callback):
 
 def job(composed: DictConfig) -> float | None:
     """One run: checked, claimed, carried out. Returns the first benchmark's pass@1 for sweepers."""
+    return attempt(composed, _carry_out)
+
+
+def attempt(
+    composed: DictConfig,
+    carry_out: Callable[[DictConfig, Any, dict[str, str]], float | None],
+) -> float | None:
+    """Do one job; bad input is said in one line and leaves nothing behind."""
     _log_to_console()
     hydra_config = HydraConfig.get()
     try:
-        choices = _choices(hydra_config)
-        return _carry_out(schema.typed(composed), composed, hydra_config, choices)
+        return carry_out(composed, hydra_config, _choices(hydra_config))
     except InputError as error:
         Footprint.remove()
         stop(str(error))
@@ -210,29 +218,49 @@ def _choices(hydra_config: Any) -> dict[str, str]:
     return choices
 
 
-def _carry_out(
-    config: schema.Config, composed: DictConfig, hydra_config: Any, choices: dict[str, str]
-) -> float | None:
+def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
+    config = schema.typed(composed)
     settle("torch")
     from latentbench.experiment import check_inputs, run, run_identity
+
+    identity = run_identity(config, choices)
+    return in_directory(
+        identity,
+        composed,
+        hydra_config,
+        again=lambda directory: check_inputs(config, choices, directory),
+        story=lambda directory: run(config, choices, directory, identity),
+    )
+
+
+def in_directory(
+    identity: str,
+    composed: DictConfig,
+    hydra_config: Any,
+    again: Callable[[Any], None],
+    story: Callable[[Any], dict[str, Any]],
+) -> float | None:
+    """Claim the run directory and carry out `story` in it, or, after `again`, show what is there.
+
+    Returns the result's objective.
+    """
     from latentbench.runtime.quiet import quieten_libraries
     from latentbench.runtime.run_directory import LOG, RunDirectory, logging_to
     from latentbench.runtime.signals import Preempted, handling, stop_now
 
     quieten_libraries()
-    identity = run_identity(config, choices)
     directory = RunDirectory(Path(hydra_config.runtime.output_dir))
     try:
         with handling(stop_now), directory.claim(identity):
             if directory.result.get("status") == "completed":
-                check_inputs(config, choices, directory)
+                again(directory)
                 _show_again(directory)
                 return directory.result.get("objective")
             directory.write_hydra(
                 composed, _plain_hydra(hydra_config), list(hydra_config.overrides.task)
             )
             with logging_to(directory.path / LOG):
-                result = run(config, choices, directory, identity)
+                result = story(directory)
             print(f"run directory: {_short(directory.path)}")
             return result.get("objective")
     except Preempted as error:
@@ -251,7 +279,7 @@ def _show_again(directory: Any) -> None:
     from analysis.run_table import render
 
     render(directory.path, None)
-    print(f"already completed, nothing was trained: {_short(directory.path)}")
+    print(f"already completed, nothing was done: {_short(directory.path)}")
 
 
 def composition_error(error: Exception) -> str:

@@ -6,7 +6,9 @@ dealt out to processes, which changes no answer: what runs together is always th
 
 from __future__ import annotations
 
+import logging
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from latentbench.evaluation.interventions import steps_under
 from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.layout import Layout
 from latentbench.policy import Decoding, Policy
+from latentbench.preflight import device_of
 from latentbench.runtime.parts import FOLDER, Parts, weights_fingerprint
 from latentbench.runtime.progress import Bar
 from latentbench.runtime.provenance import digest
@@ -46,26 +49,40 @@ def evaluate(
     """
     policy = replace(policy, latents=steps_under(protocol, policy.latents))
     weights = weights_fingerprint(policy.model)
-    items, thoughts = [], [pd.DataFrame()]
+    workers = []
     for benchmark in benchmarks:
         examination = Examination(policy, benchmark, layout, protocol, answer.budget, stage)
         parts = Parts(directory / FOLDER / _identity(examination, weights))
         parts.sweep()
-        worker = Worker(examination, parts, trainer.progress)
+        workers.append(Worker(examination, parts, trainer.progress))
         if trainer.devices > 1:
-            _spread(worker, trainer)
+            _spread(workers[-1], trainer)
         else:
-            worker.run()
-        items.append(in_order(parts.rows(), benchmark))
-        if protocol.thought_items:
-            decoding = Decoding(answer.temperature, answer.budget)
-            thoughts.append(look_at_thoughts(examination, decoding, worker.forced))
-    return pd.concat(items, ignore_index=True), pd.concat(thoughts, ignore_index=True)
+            workers[-1].run()
+    items = [in_order(worker.parts.rows(), worker.examination.benchmark) for worker in workers]
+    looked = [pd.DataFrame()]
+    if protocol.thought_items:
+        policy.model.to(device_of(trainer.accelerator))
+        decoding = Decoding(answer.temperature, answer.budget)
+        looked += [
+            look_at_thoughts(worker.examination, decoding, worker.forced) for worker in workers
+        ]
+    return pd.concat(items, ignore_index=True), pd.concat(looked, ignore_index=True)
 
 
 def forget_parts(directory: Path) -> None:
     """Remove the part files once their rows stand in items.parquet."""
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
+
+
+def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
+    """The rows of questions.parquet: what each item of items.parquet asks, once."""
+    rows = [
+        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
+        for b in benchmarks
+        for prompt, question in zip(b.prompts, b.questions, strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
 def protocol_identity(
@@ -204,6 +221,8 @@ class Predictor(lightning.LightningModule):
         return DataLoader(mine, batch_size=None, collate_fn=lambda chunk: chunk)  # type: ignore
 
     def on_predict_start(self) -> None:
+        if not logging.getLogger().handlers:  # a fresh process
+            logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
         self.bar = self.worker.start(self.trainer.global_rank, self.trainer.world_size)
 
     def predict_step(self, batch: Sequence[int], batch_idx: int) -> None:

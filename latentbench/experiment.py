@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -18,12 +18,12 @@ import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.errors import InputError
-from latentbench.evaluation.benchmark import Benchmark
 from latentbench.evaluation_stage import (
     check_protocol_fits,
     evaluate,
     forget_parts,
     protocol_identity,
+    questions_of,
 )
 from latentbench.init_stage import (
     Init,
@@ -43,6 +43,7 @@ from latentbench.preflight import (
     check_surroundings,
     device_of,
     gather,
+    home_of,
     load_benchmark,
     resolved,
 )
@@ -165,7 +166,7 @@ def _story(
 ) -> None:
     check_surroundings(config)
     config = replace(config, trainer=resolved(config.trainer))
-    _limit_threads(config.trainer.threads)
+    limit_threads(config.trainer.threads)
     with clock.phase("data"):
         start = gather(config, choices)
         data, outlined, layout = start.data, start.outlined, start.layout
@@ -178,7 +179,11 @@ def _story(
         )
         directory.refuse_other_inputs(start.inputs)
         check_golds(config, data)
-        benchmarks = [load_benchmark(name, config, choices, data, layout) for name in config.eval]
+        home, most = home_of(config, choices, data), config.limit.eval_items
+        benchmarks = [
+            load_benchmark(name, chosen, home, config.protocol.split, most, layout)
+            for name, chosen in config.eval.items()
+        ]
         check_protocol_fits(
             config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
         )
@@ -230,16 +235,6 @@ def _story(
     render(directory.path, None)
 
 
-def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
-    """The rows of questions.parquet: what each item of items.parquet asks, once."""
-    rows = [
-        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
-        for b in benchmarks
-        for prompt, question in zip(b.prompts, b.questions, strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
 def _finish(
     config: Config,
     directory: RunDirectory,
@@ -252,7 +247,19 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
-    metadata = {"latents": latents_at_test(config), "run_id": directory.result["run_id"]}
+    metadata = {
+        "latents": latents_at_test(config),
+        "run_id": directory.result["run_id"],
+        "method": config.method,
+        "data": config.data.name,
+        "model": config.model.name,
+        "seed": config.seed,
+        "carrier": directory.result["config"]["choices"]["carrier"],
+        "carrier_settings": asdict(config.carrier),
+        "template": asdict(config.data.template),
+        "marker": getattr(config.reward, "marker", None),
+        "budget": config.answer.budget,
+    }
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"
     directory.record(
@@ -307,7 +314,7 @@ def _reinforce(
     }
 
 
-def _limit_threads(threads: int | None) -> None:
+def limit_threads(threads: int | None) -> None:
     """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
     if threads is not None:
         torch.set_num_threads(min(threads, torch.get_num_threads()))

@@ -23,7 +23,7 @@ from latentbench.policy import check_fits
 from latentbench.records import Item, Splits
 from latentbench.runtime.loggers import check_loggers
 from latentbench.runtime.provenance import digest
-from latentbench.schema import Config, TrainerConfig
+from latentbench.schema import BenchmarkConfig, Config, TrainerConfig
 from latentbench.tokenizer import tokenizer_digest
 
 
@@ -57,84 +57,96 @@ def limited(data: Splits, config: Config) -> Splits:
     return data if count is None else replace(data, train=list(data.train)[:count])
 
 
-def load_benchmark(
-    name: str, config: Config, choices: Mapping[str, str], data: Splits, layout: Layout
-) -> Benchmark:
-    """A benchmark's items as prompts: from the run's own data set, or from another one's file.
+@dataclass(frozen=True)
+class Home:
+    """The data set that a model is trained on, as far as its benchmarks ask: name and splits (None
+    where they are not at hand), where files lie, and how its answers are graded."""
 
-    The run's own data set is graded by the configured reward, another one by its own grader with
-    the marker that this model's answers have. Raises InputError for a gold answer that the grader
+    name: str | None
+    splits: Splits | None
+    root: str | None
+    reward: Any
+    grader: str
+
+
+def home_of(config: Config, choices: Mapping[str, str], data: Splits) -> Home:
+    """The data set of a training run."""
+    root = getattr(config.data, "root", None)
+    return Home(config.data.name, data, root, config.reward, choices["reward"])
+
+
+def load_benchmark(
+    name: str,
+    chosen: BenchmarkConfig,
+    home: Home,
+    split: str,
+    most: int | None,
+    layout: Layout,
+) -> Benchmark:
+    """At most `most` items of a benchmark as prompts: of the model's own data set, or of another.
+
+    The own data set is graded by the configured reward, another one by its own grader with the
+    marker that this model's answers have. Raises InputError for a gold answer that the grader
     cannot read, naming the item.
     """
-    chosen = config.eval[name]
-    own = name == config.data.name
+    own = name == home.name and home.splits is not None
     if own and chosen.root is not None:
         raise InputError(
             f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
             "data.root=<directory>"
         )
-    splits = (
-        data if own else foreign_splits(name, chosen.root or getattr(config.data, "root", None))
-    )
-    items = benchmark_items(name, splits, config)
-    grader, reward = (
-        (choices["reward"], config.reward) if own else foreign_grader(name, config, choices)
-    )
+    splits = home.splits if own else _foreign_splits(name, chosen.root, home.root)
+    items = list(getattr(splits, split))[: chosen.limit][:most]
+    if not items:
+        raise InputError(f"eval={name}: has no {split} items; use protocol.split=test")
+    grader, reward = (home.grader, home.reward) if own else _foreign_grader(name, home)
     if not own:  # the run's own data set has been checked by itself
         _check_split(f"eval={name}", items, reward, None)
-        check_unseen(name, items, data, config.data.name)
-    return as_benchmark(name, items, layout, reward, grader)
-
-
-def as_benchmark(
-    name: str, items: Sequence[Item], layout: Layout, reward: Any, grader: str
-) -> Benchmark:
-    """Items as prompts, with their grader and its settings."""
+        _check_unseen(name, items, home)
     questions = tuple(item.question for item in items)
-    return Benchmark(
-        name, tuple(layout.prompts(items)), questions, reward, (grader, dataclasses.asdict(reward))
-    )
+    settings = dataclasses.asdict(reward)
+    return Benchmark(name, tuple(layout.prompts(items)), questions, reward, (grader, settings))
 
 
-def foreign_splits(name: str, root: str | None) -> Splits:
-    """The data set behind a benchmark that is not the run's own."""
-    kind = schema.plugin("data", name) if name in schema.plugin_names("data") else None
+def _foreign_splits(name: str, root: str | None, home_root: str | None) -> Splits:
+    kind: Any = schema.plugin("data", name) if name in schema.plugin_names("data") else None
     if kind is None:
         raise InputError(f"eval={name}: no data set of that name in latentbench/data")
     takes_root = "root" in {field.name for field in dataclasses.fields(kind)}
-    return kind(root=root).load() if takes_root else kind().load()
+    if root is not None and not takes_root:
+        raise InputError(f"eval.{name}.root={root}: this data set reads no files; leave it out")
+    return kind(root=root or home_root).load() if takes_root else kind().load()
 
 
-def benchmark_items(name: str, splits: Splits, config: Any) -> list[Item]:
-    """The items of the protocol's split, cut by the limits. Raises InputError where it has none."""
-    items = list(getattr(splits, config.protocol.split))
-    if not items:
-        raise InputError(
-            f"protocol.split={config.protocol.split}: eval={name} has no items there; use "
-            "protocol.split=test"
-        )
-    return items[: config.eval[name].limit][: config.limit.eval_items]
-
-
-def foreign_grader(name: str, config: Any, choices: Mapping[str, str]) -> tuple[str, Any]:
+def _foreign_grader(name: str, home: Home) -> tuple[str, Any]:
     """The grader that a data set names, with the marker of this model's answers where it has one;
     the configured reward for a data set that names none."""
     grader = getattr(schema.plugin("data", name), "grader", None)
     if grader is None:
-        return choices["reward"], config.reward
-    kind = schema.plugin("reward", grader) if grader in schema.plugin_names("reward") else None
+        return home.grader, home.reward
+    known = grader in schema.plugin_names("reward")
+    kind: Any = schema.plugin("reward", grader) if known else None
     if kind is None:
         raise InputError(f"eval={name}: its grader {grader} is not in latentbench/reward")
     marked = "marker" in {field.name for field in dataclasses.fields(kind)}
-    if marked and hasattr(config.reward, "marker"):
-        return grader, kind(marker=config.reward.marker)
+    if marked and hasattr(home.reward, "marker"):
+        return grader, kind(marker=home.reward.marker)
     return grader, kind()
 
 
 def check_surroundings(config: Config) -> None:
     """Refuse what this machine cannot do: loggers, a device, a place for inits."""
     check_loggers(config)
-    accelerator = config.trainer.accelerator
+    check_device(config.trainer)
+    root = Path(config.init.root).expanduser()
+    found = next(p for p in (root, *root.absolute().parents) if p.exists())
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
+
+
+def check_device(trainer: TrainerConfig) -> None:
+    """Refuse a device that is not here, or that lacks what answers are sampled with."""
+    accelerator = trainer.accelerator
     if accelerator == "mps":
         raise InputError(
             "trainer.accelerator=mps: has no float64, in which answers are sampled; use trainer=cpu"
@@ -144,20 +156,21 @@ def check_surroundings(config: Config) -> None:
             f"trainer.accelerator={accelerator}: no such device here; use trainer=cpu or "
             "trainer.accelerator=auto"
         )
-    root = Path(config.init.root).expanduser()
-    found = next(p for p in (root, *root.absolute().parents) if p.exists())
-    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
-        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
+    there = torch.cuda.device_count()
+    if device_of(accelerator).type == "cuda" and trainer.devices > there:
+        raise InputError(
+            f"trainer.devices={trainer.devices}: there are {there} here; use at most that"
+        )
 
 
-def check_unseen(name: str, items: Sequence[Item], data: Splits, trained_on: str) -> None:
+def _check_unseen(name: str, items: Sequence[Item], home: Home) -> None:
     """Refuse a benchmark of another data set that holds training questions of this one."""
-    trained = {normalise(item.question) for item in data.train}
+    trained = {normalise(item.question) for item in home.splits.train} if home.splits else set()
     common = [item for item in items if normalise(item.question) in trained]
     if common:
         raise InputError(
             f"eval={name}: {len(common)} of its {len(items)} items are training questions of "
-            f"data={trained_on}, e.g. {_short(common[0].question)}; leave it out of eval"
+            f"data={home.name}, e.g. {_short(common[0].question)}; leave it out of eval"
         )
 
 

@@ -408,6 +408,7 @@ def _capped(sft: SftConfig, most: int) -> list[int]:
 
 def check(config: Config) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
+    check_trainer(config.trainer)
     for rule in (_check_numbers, _check_choices, check_protocol, _check_rl, _check_stages):
         rule(config)
 
@@ -434,8 +435,6 @@ def _check_numbers(config: Config) -> None:
         "sft.warmup": (config.sft.warmup, 0),
         "answer.budget": (config.answer.budget, 1),
         "answer.temperature": (config.answer.temperature, 0),
-        "trainer.checkpoint_every": (config.trainer.checkpoint_every, 1),
-        "trainer.threads": (config.trainer.threads or 1, 1),
         "positions": (config.positions, 1),
     }
     _refuse_small(at_least)
@@ -464,10 +463,6 @@ def _check_choices(config: Config) -> None:
         "sft.mix_over": (config.sft.mix_over, ("earlier", "all")),
         "sft.reset_optimizer": (config.sft.reset_optimizer, ("never", "stage", "epoch")),
         "rl.keep": (config.rl.keep, ("all", "mixed")),
-        "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "quiet")),
-        "trainer.accelerator": (config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
-        "trainer.precision": (config.trainer.precision, PRECISIONS),
-        "trainer.profiler": (config.trainer.profiler or "simple", ("simple", "advanced")),
     }
     _refuse_unknown(choices)
     if config.rl.select == "test":
@@ -490,6 +485,24 @@ def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     for key, (value, legal) in choices.items():
         if value not in legal:
             raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+
+
+def check_trainer(trainer: TrainerConfig) -> None:
+    """The rules of `trainer`, the same for training runs and for evaluations."""
+    _refuse_small(
+        {
+            "trainer.checkpoint_every": (trainer.checkpoint_every, 1),
+            "trainer.threads": (trainer.threads or 1, 1),
+        }
+    )
+    _refuse_unknown(
+        {
+            "trainer.progress": (trainer.progress, ("auto", "rich", "plain", "quiet")),
+            "trainer.accelerator": (trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
+            "trainer.precision": (trainer.precision, PRECISIONS),
+            "trainer.profiler": (trainer.profiler or "simple", ("simple", "advanced")),
+        }
+    )
 
 
 def check_protocol(config: Any) -> None:
