@@ -252,6 +252,8 @@ RANKS = {
     "evaluation_stage": 8,
     "experiment": 9,
     "cli": 10,
+    "adapters": 4,
+    "convert": 10,
     "evaluate": 10,
     "checkpoint": 10,
     "evaluation_run": 10,
