@@ -79,9 +79,10 @@ def summary_metrics(items: pd.DataFrame, ks: Sequence[int]) -> dict[str, float]:
     """The `metrics` of `result.json`, keyed `<benchmark>/<metric>`, with `init/` before stage init.
 
     `pass@1` is greedy accuracy, `sampled_pass@1` and `pass@k` for the other `ks` come from the n
-    sampled answers, `maj@n` is their majority; `truncated` (share) and `answer_tokens` (mean)
-    describe the greedy answers, or the sampled ones where nothing was decoded greedily. Shares are
-    fractions. Raises ValueError for k > n and for the faults that `outcomes` names.
+    sampled answers, `maj@n` is their majority, and `coverage` is pass@n: the share of items that
+    any sample solves. `truncated` (share), `answer_tokens` and `latent_steps` (means) describe the
+    greedy answers, or the sampled ones where nothing was decoded greedily. Shares are fractions.
+    Raises ValueError for k > n and for the faults that `outcomes` names.
     """
     metrics: dict[str, float] = {}
     for benchmark in sorted(items["benchmark"].unique()):
@@ -93,7 +94,7 @@ def summary_metrics(items: pd.DataFrame, ks: Sequence[int]) -> dict[str, float]:
             measured = _accuracies(outcomes(rows, benchmark, stage), ks)
             greedy = rows.loc[rows["decode"] == "greedy"]
             described = rows if greedy.empty else greedy
-            for column in ("truncated", "answer_tokens"):
+            for column in ("truncated", "answer_tokens", "latent_steps"):
                 measured[column] = float(described[column].to_numpy(dtype=float).mean())
             metrics.update({f"{name}/{metric}": value for metric, value in measured.items()})
     return metrics
@@ -111,6 +112,7 @@ def _accuracies(outcome: Outcomes, ks: Sequence[int]) -> dict[str, float]:
     if outcome.majority is not None:
         for k in sorted(set(ks)):
             measured[metric_of(k)] = float(outcome.pass_at(k).mean())
+        measured["coverage"] = float(outcome.pass_at(outcome.samples).mean())
         measured[f"maj@{outcome.samples}"] = float(outcome.majority.mean())
     return measured
 

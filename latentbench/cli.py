@@ -58,6 +58,11 @@ HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
 
 def main() -> None:
     """`python run.py ...`: exit code 0 only when the run is completed."""
+    start("config", job)
+
+
+def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose `conf/<config_name>.yaml` with the arguments of this process and do the task."""
     defer("torch")  # `--help`, `--cfg` and completion never use it
     if sys.argv[1:] == [CHECK]:
         from latentbench.check import show
@@ -73,7 +78,7 @@ def main() -> None:
         schema.register()
         _hide_tables()
         _list_what_is_on([a for a in sys.argv[1:] if a.startswith("hydra.searchpath=")])
-        _hydra_main()()
+        hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(task)()
     except InputError as error:
         stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -171,10 +176,6 @@ def stop(message: str) -> NoReturn:
     raise SystemExit(BAD_INPUT)
 
 
-def _hydra_main() -> Callable[[], Any]:
-    return hydra.main(version_base="1.3", config_path=CONF, config_name="config")(job)
-
-
 class Footprint(Callback):
     """Notes which folders Hydra is about to make: bad input leaves none of them behind.
 
@@ -210,11 +211,18 @@ class Footprint(Callback):
 
 def job(composed: DictConfig) -> float | None:
     """One run: checked, claimed, carried out. Returns the first benchmark's pass@1 for sweepers."""
+    return attempt(composed, _carry_out)
+
+
+def attempt(
+    composed: DictConfig,
+    carry_out: Callable[[DictConfig, Any, dict[str, str]], float | None],
+) -> float | None:
+    """Do one job; bad input is said in one line and leaves nothing behind."""
     _log_to_console()
     hydra_config = HydraConfig.get()
     try:
-        choices = choices_of(hydra_config)
-        return _carry_out(schema.typed(composed), composed, hydra_config, choices)
+        return carry_out(composed, hydra_config, choices_of(hydra_config))
     except InputError as error:
         Footprint.remove()
         stop(str(error))
@@ -233,29 +241,49 @@ def choices_of(hydra_config: Any) -> dict[str, str]:
     return choices
 
 
-def _carry_out(
-    config: schema.Config, composed: DictConfig, hydra_config: Any, choices: dict[str, str]
-) -> float | None:
+def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
+    config = schema.typed(composed)
     settle("torch")
     from latentbench.experiment import check_inputs, run, run_identity
+
+    identity = run_identity(config, choices)
+    return in_directory(
+        identity,
+        composed,
+        hydra_config,
+        again=lambda directory: check_inputs(config, choices, directory),
+        story=lambda directory: run(config, choices, directory, identity),
+    )
+
+
+def in_directory(
+    identity: str,
+    composed: DictConfig,
+    hydra_config: Any,
+    again: Callable[[Any], None],
+    story: Callable[[Any], dict[str, Any]],
+) -> float | None:
+    """Claim the run directory and carry out `story` in it, or, after `again`, show what is there.
+
+    Returns the result's objective.
+    """
     from latentbench.runtime.quiet import quieten_libraries
     from latentbench.runtime.run_directory import LOG, RunDirectory, logging_to
     from latentbench.runtime.signals import Preempted, handling, stop_now
 
     quieten_libraries()
-    identity = run_identity(config, choices)
     directory = RunDirectory(Path(hydra_config.runtime.output_dir))
     try:
         with handling(stop_now), directory.claim(identity):
             if directory.result.get("status") == "completed":
-                check_inputs(config, choices, directory)
+                again(directory)
                 _show_again(directory)
                 return directory.result.get("objective")
             directory.write_hydra(
                 composed, _plain_hydra(hydra_config), list(hydra_config.overrides.task)
             )
             with logging_to(directory.path / LOG):
-                result = run(config, choices, directory, identity)
+                result = story(directory)
             print(f"run directory: {_short(directory.path)}")
             return result.get("objective")
     except Preempted as error:
@@ -274,7 +302,7 @@ def _show_again(directory: Any) -> None:
     from analysis.run_table import render
 
     render(directory.path, None)
-    print(f"already completed, nothing was trained: {_short(directory.path)}")
+    print(f"already completed, nothing was done: {_short(directory.path)}")
 
 
 def composition_error(error: Exception) -> str:
@@ -292,7 +320,7 @@ def composition_error(error: Exception) -> str:
             if text and text not in parts:
                 parts.append(text)
         current = current.__cause__
-    return _joined(parts) + _options_of(parts)
+    return _joined(parts) + _options_of(parts) + _protocol_key_of(parts)
 
 
 def _options_of(parts: list[str]) -> str:
@@ -302,6 +330,14 @@ def _options_of(parts: list[str]) -> str:
         return ""
     options = sorted(path.stem for path in Path(CONF, found[1]).glob("*.yaml"))
     return f"; available options in '{found[1]}': {', '.join(options)}"
+
+
+def _protocol_key_of(parts: list[str]) -> str:
+    """The way out where a key of the protocol was looked for in a benchmark."""
+    found = re.search(r"\beval\.(\w+)", " ".join(parts))
+    if found is None or not schema.is_protocol_key(found[1]):
+        return ""
+    return f"; set protocol.{found[1]}=..., the same for all of eval"
 
 
 def _joined(parts: list[str]) -> str:

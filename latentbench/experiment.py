@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,13 @@ from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.compatibility import check_vocabulary
 from latentbench.errors import InputError
-from latentbench.evaluation.benchmark import Benchmark, evaluate
-from latentbench.evaluation.thoughts import look_at_thoughts
+from latentbench.evaluation_stage import (
+    check_protocol_fits,
+    evaluate,
+    forget_parts,
+    protocol_identity,
+    questions_of,
+)
 from latentbench.init_stage import (
     Init,
     copy_training_record,
@@ -30,14 +35,13 @@ from latentbench.init_stage import (
     origin,
     policy_of,
 )
-from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.models import Backbone, recorded_origin, save, set_dropout
 from latentbench.modules.data import Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
-from latentbench.policy import Decoding, Policy, fresh_draws
+from latentbench.policy import Policy
 from latentbench.ports import label, replaced
 from latentbench.preflight import (
     check_golds,
@@ -45,6 +49,7 @@ from latentbench.preflight import (
     check_surroundings,
     device_of,
     gather,
+    home_of,
     load_benchmark,
     resolved,
 )
@@ -52,7 +57,6 @@ from latentbench.records import Splits
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
-from latentbench.runtime.progress import bar
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import (
     ITEMS,
@@ -129,29 +133,6 @@ def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirec
     directory.refuse_other_inputs(inputs)
 
 
-def protocol_identity(config: Config, choices: Mapping[str, str], benchmarks: Any) -> str:
-    """A hash of what must agree for two runs to stand in one table."""
-    protocol = config.protocol
-    return digest(
-        {
-            "items": {b.name: digest([p.uid for p in b.prompts]) for b in benchmarks},
-            "split": protocol.split,
-            "samples": protocol.samples,
-            "ks": protocol.ks,
-            "temperature": protocol.temperature,
-            "explore": protocol.explore,
-            "seed": protocol.seed,
-            "extractor": [
-                choices["reward"],
-                plain(config)["reward"],
-                *plugin_packages(config, ["reward"]).items(),
-            ],
-            "latents": latents_at_test(config),
-            "budget": config.answer.budget,
-        }
-    )
-
-
 def run(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, identity: str
 ) -> dict[str, Any]:
@@ -197,7 +178,7 @@ def _story(
 ) -> None:
     check_surroundings(config)
     config = replace(config, trainer=resolved(config.trainer))
-    _limit_threads(config.trainer.threads)
+    limit_threads(config.trainer.threads)
     with clock.phase("data"):
         start = gather(config, choices)
         data, outlined, layout = start.data, start.outlined, start.layout
@@ -211,14 +192,23 @@ def _story(
         directory.refuse_other_inputs(start.inputs)
         check_vocabulary({"carrier": config.carrier, "noise": config.noise}, outlined.writable)
         check_golds(config, data)
-        benchmarks = [load_benchmark(name, config, data, layout) for name in config.eval]
+        home, most = home_of(config, choices, data), config.limit.eval_items
+        benchmarks = [
+            load_benchmark(name, chosen, home, config.protocol.split, most, layout)
+            for name, chosen in config.eval.items()
+        ]
+        check_protocol_fits(
+            config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
+        )
         check_lengths(config, data, benchmarks, layout, outlined.positions)
         directory.record(inputs=start.inputs)
     with clock.phase("init"):
         init = ensure(config, choices, data, outlined)
     backbone = _placed(init.backbone, config.trainer)
     directory.record(
-        protocol_id=protocol_identity(config, choices, benchmarks),
+        protocol_id=protocol_identity(
+            config.protocol, config.answer.budget, latents_at_test(config), benchmarks
+        ),
         init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
         provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
     )
@@ -227,7 +217,23 @@ def _story(
     stage = "final" if config.algorithm == "sft" else "init"
     findings = Findings()
     with started_loggers(config, directory) as loggers:
-        findings.add(*_evaluate(config, policy, layout, benchmarks, stage, clock))
+
+        def evaluated(stage: str) -> None:
+            with clock.phase(f"evaluate_{stage}"):
+                findings.add(
+                    *evaluate(
+                        policy,
+                        layout,
+                        benchmarks,
+                        config.protocol,
+                        config.answer,
+                        config.trainer,
+                        stage,
+                        directory.path,
+                    )
+                )
+
+        evaluated(stage)
         extra: dict[str, float] = {}
         if config.algorithm == "sft":
             copy_training_record(init, directory.path)
@@ -236,21 +242,11 @@ def _story(
             train = _reinforce if config.algorithm == "grpo" else _continue
             with clock.phase("rl"):
                 extra = train(config, policy, layout, data, directory, loggers)
-            findings.add(*_evaluate(config, policy, layout, benchmarks, "final", clock))
+            evaluated("final")
         metrics = _finish(config, directory, backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
     render(directory.path, None)
-
-
-def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
-    """The rows of questions.parquet: what each item of items.parquet asks, once."""
-    rows = [
-        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
-        for b in benchmarks
-        for prompt, question in zip(b.prompts, b.questions, strict=True)
-    ]
-    return pd.DataFrame(rows)
 
 
 def _finish(
@@ -265,13 +261,23 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
-    metadata = origin(config, directory.result["config"]["choices"])
-    metadata["run_id"] = directory.result["run_id"]
+    metadata = origin(config, directory.result["config"]["choices"]) | {
+        "run_id": directory.result["run_id"],
+        "method": directory.result["method"],
+        "data": config.data.name,
+        "model": config.model.name,
+        "seed": config.seed,
+        "carrier_settings": asdict(config.carrier),
+        "template": asdict(config.data.template),
+        "marker": getattr(config.reward, "marker", None),
+        "budget": config.answer.budget,
+    }
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"
     directory.record(
         status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
     )
+    forget_parts(directory.path)
     return metrics
 
 
@@ -351,52 +357,7 @@ def _continue(
     return {"train/updates": float(module.update)}
 
 
-def _evaluate(
-    config: Config,
-    policy: Policy,
-    layout: Layout,
-    benchmarks: list[Benchmark],
-    stage: str,
-    clock: Clock,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every benchmark under the protocol, and a look at the latents of its first items."""
-    items, thoughts = [], []
-    protocol, answer = config.protocol, config.answer
-    key = Key(protocol.seed, Purpose.FRESH)
-    with clock.phase(f"evaluate_{stage}"), fresh_draws(policy.noise, key, policy.device):
-        for benchmark in benchmarks:
-            title = f"evaluate {stage} on {benchmark.name}"
-            with bar(title, len(benchmark.prompts), config.trainer.progress) as advance:
-                frame = evaluate(
-                    policy,
-                    benchmark,
-                    layout,
-                    config.reward,
-                    protocol,
-                    answer.budget,
-                    stage,
-                    advance,
-                )
-            items.append(frame)
-            if protocol.thought_items:
-                decoding = Decoding(answer.temperature, answer.budget)
-                frame = look_at_thoughts(
-                    policy,
-                    benchmark,
-                    layout,
-                    config.reward,
-                    decoding,
-                    stage,
-                    protocol.thought_items,
-                    protocol.samples,
-                    protocol.seed,
-                )
-                thoughts.append(frame)
-    empty = pd.DataFrame()
-    return pd.concat(items, ignore_index=True), pd.concat([empty, *thoughts], ignore_index=True)
-
-
-def _limit_threads(threads: int | None) -> None:
+def limit_threads(threads: int | None) -> None:
     """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
     if threads is not None:
         torch.set_num_threads(min(threads, torch.get_num_threads()))

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     TEST_NOISE = 7
     TEST_ANSWER = 8
     FRESH = 9
+    INTERVENTION = 10
 
 
 @dataclass(frozen=True)

@@ -67,18 +67,23 @@ def _unwritable(markers: Markers) -> set[int]:
     return {markers.start, markers.latent, markers.end, markers.pad}
 
 
-def outline(config: ModelConfig, init_path: str | None, revision: str | None) -> Outline:
-    """Tokenizer and positions of the model that a run will use, before anything is trained."""
+def outline(
+    config: ModelConfig, init_path: str | None, revision: str | None, key: str = "init.path"
+) -> Outline:
+    """Tokenizer and positions of the model that a run will use, before anything is trained.
+
+    `key` is what messages call `init_path`.
+    """
     if init_path is not None:
-        directory = _model_directory(init_path)
+        directory = _model_directory(init_path, key)
         source: str | None = str(directory) if directory else init_path
-        tokenizer = _trained_tokenizer(init_path, source, revision)
+        tokenizer = _trained_tokenizer(init_path, source, revision, key)
     else:
         source, revision = _source(config)
         tokenizer = _starting_tokenizer(config, source)
     if source:
         settings = _pretrained_config(source, revision)
-        where = f"init.path={init_path}" if init_path else _named(config)
+        where = f"{key}={init_path}" if init_path else _named(config)
         _check_family(settings.model_type, where)
         _check_architecture(settings, config, where)
     else:
@@ -122,28 +127,29 @@ def load(
     expected: ModelConfig,
     latent: bool,
     carrier: Carrier,
+    key: str = "init.path",
 ) -> Backbone:
     """A trained latent model from a run directory, a Hugging Face directory or the hub.
 
     Raises InputError where it cannot be had, lacks the latent markers though the layout needs them,
     lacks the weights of a carrier that has some, or is of another architecture than `model` says.
     """
-    directory = _model_directory(path_or_id)
+    directory = _model_directory(path_or_id, key)
     source = str(directory) if directory else path_or_id
-    model = _load_weights(source, None if directory else revision, "init.path", path_or_id)
-    _check_architecture(model.config, expected, f"init.path={path_or_id}")
-    tokenizer = _trained_tokenizer(path_or_id, source, revision)
+    model = _load_weights(source, None if directory else revision, key, path_or_id)
+    _check_architecture(model.config, expected, f"{key}={path_or_id}")
+    tokenizer = _trained_tokenizer(path_or_id, source, revision, key)
     vocabulary = tokenizer.get_vocab()
     if latent and any(marker not in vocabulary for marker in MARKERS):
         raise InputError(
-            f"init.path={path_or_id}: its tokenizer lacks {', '.join(MARKERS)}, so it is no latent "
-            "reasoner; train one with method=coconut, or leave init.path unset"
+            f"{key}={path_or_id}: its tokenizer lacks {', '.join(MARKERS)}, so it is no latent "
+            f"reasoner; train one with method=coconut, or take another {key}"
         )
     markers = add_markers(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     _attach(carrier, model)
-    _load_carrier(carrier, model, source, f"init.path={path_or_id}")
+    _load_carrier(carrier, model, source, f"{key}={path_or_id}")
     set_dropout(model, 0.0)
     return Backbone(model.eval(), tokenizer, markers)
 
@@ -199,6 +205,35 @@ def weights_digest(path_or_id: str, revision: str | None) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
+
+
+def metadata_of(path_or_id: str, revision: str | None, key: str) -> dict[str, Any]:
+    """What `latentbench.json` says of a model directory, or of a model on the hub; {} without one.
+
+    Raises InputError for a record that cannot be read.
+    """
+    directory = _model_directory(path_or_id, key)
+    file = directory / METADATA if directory else _from_hub(path_or_id, revision)
+    if file is None or not file.is_file():
+        return {}
+    try:
+        metadata = json.loads(file.read_text())
+        if isinstance(metadata, dict):
+            return metadata
+        reason = "not a record"
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(f"{key}={path_or_id}: its {METADATA} cannot be read ({reason}); write it anew")
+
+
+def _from_hub(hub_id: str, revision: str | None) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(hub_id, METADATA, revision=revision))
+    except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        return None  # other people's models have none; one out of reach is named when it is loaded
 
 
 def trained_latents(path_or_id: str, key: str = "init.path") -> int | None:
@@ -320,18 +355,18 @@ def _load_weights(source: str, revision: str | None, key: str, value: str) -> An
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "
-            f"{'init.path' if key == 'init.path' else 'model.path'}=<directory>"
+            f"{'model.path' if key == 'model.hub_id' else key}=<directory>"
         ) from error
 
 
-def _trained_tokenizer(path_or_id: str, source: str | None, revision: str | None) -> Any:
+def _trained_tokenizer(path_or_id: str, source: str | None, revision: str | None, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(source, revision=revision or "main")
     except UNREADABLE as error:
         raise InputError(
-            f"init.path={path_or_id}: no readable tokenizer; give a run directory, a Hugging Face "
+            f"{key}={path_or_id}: no readable tokenizer; give a run directory, a Hugging Face "
             "directory with its tokenizer, or a hub id that can be reached"
         ) from error
 

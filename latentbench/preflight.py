@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from latentbench import schema
 from latentbench.data._overlap import normalise
 from latentbench.errors import InputError, shorten
 from latentbench.evaluation.benchmark import Benchmark
+from latentbench.evaluation.interventions import steps_under
 from latentbench.init_stage import identify, latents_at_test, layout_of
 from latentbench.layout import Layout
 from latentbench.models import Outline, outline
@@ -21,7 +23,7 @@ from latentbench.policy import check_fits
 from latentbench.records import Item, Splits
 from latentbench.runtime.loggers import check_loggers
 from latentbench.runtime.provenance import digest
-from latentbench.schema import Config, TrainerConfig
+from latentbench.schema import BenchmarkConfig, Config, TrainerConfig
 from latentbench.tokenizer import tokenizer_digest
 
 
@@ -38,6 +40,11 @@ class Start:
 def gather(config: Config, choices: Mapping[str, str]) -> Start:
     """Load the data and look at the model, without building or writing anything."""
     data = limited(config.data.load(), config)
+    if not data.train:
+        raise InputError(
+            f"data={config.data.name}: is for evaluation alone and has no training problems; train "
+            f"on another data set with eval=[{config.data.name}]"
+        )
     outlined = outline(config.model, config.init.path, config.init.revision)
     init = identify(config, choices, data, outlined.tokenizer)
     inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
@@ -50,33 +57,96 @@ def limited(data: Splits, config: Config) -> Splits:
     return data if count is None else replace(data, train=list(data.train)[:count])
 
 
-def load_benchmark(name: str, config: Config, data: Splits, layout: Layout) -> Benchmark:
-    """A benchmark's items as prompts: from the run's own data set, or from another one's file.
+@dataclass(frozen=True)
+class Home:
+    """The data set that a model is trained on, as far as its benchmarks ask: name and splits (None
+    where they are not at hand), where files lie, and how its answers are graded."""
 
-    Raises InputError for a gold answer that the grader cannot read, naming the item.
+    name: str | None
+    splits: Splits | None
+    root: str | None
+    reward: Any
+    grader: str
+
+
+def home_of(config: Config, choices: Mapping[str, str], data: Splits) -> Home:
+    """The data set of a training run."""
+    root = getattr(config.data, "root", None)
+    return Home(config.data.name, data, root, config.reward, choices["reward"])
+
+
+def load_benchmark(
+    name: str,
+    chosen: BenchmarkConfig,
+    home: Home,
+    split: str,
+    most: int | None,
+    layout: Layout,
+) -> Benchmark:
+    """At most `most` items of a benchmark as prompts: of the model's own data set, or of another.
+
+    The own data set is graded by the configured reward, another one by its own grader with the
+    marker that this model's answers have. Raises InputError for a gold answer that the grader
+    cannot read, naming the item.
     """
-    if name == config.data.name:
-        splits = data
-    else:
-        kind = schema.plugin("data", name)
-        if kind is None:
-            raise InputError(f"eval={name}: no data set of that name in latentbench/data")
-        root = getattr(config.data, "root", None)
-        takes_root = "root" in getattr(kind, "__dataclass_fields__", {})
-        splits = kind(root=root).load() if takes_root else kind().load()  # type: ignore[attr-defined]
-    items = list(getattr(splits, config.protocol.split))
-    for limit in (config.eval[name].limit, config.limit.eval_items):
-        items = items if limit is None else items[:limit]
-    if splits is not data:  # the run's own data set has been checked by itself
-        _check_split(f"eval={name}", items, config, None)
-        _check_unseen(name, items, config, data)
-    return Benchmark(name, tuple(layout.prompts(items)), tuple(item.question for item in items))
+    own = name == home.name and home.splits is not None
+    if own and chosen.root is not None:
+        raise InputError(
+            f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
+            "data.root=<directory>"
+        )
+    splits = home.splits if own else _foreign_splits(name, chosen.root, home.root)
+    items = list(getattr(splits, split))[: chosen.limit][:most]
+    if not items:
+        raise InputError(f"eval={name}: has no {split} items; use protocol.split=test")
+    grader, reward = (home.grader, home.reward) if own else _foreign_grader(name, home)
+    if not own:  # the run's own data set has been checked by itself
+        _check_split(f"eval={name}", items, reward, None)
+        _check_unseen(name, items, home)
+    questions = tuple(item.question for item in items)
+    settings = dataclasses.asdict(reward) | schema.packages_of([("reward", grader)])
+    return Benchmark(name, tuple(layout.prompts(items)), questions, reward, (grader, settings))
+
+
+def _foreign_splits(name: str, root: str | None, home_root: str | None) -> Splits:
+    kind: Any = schema.plugin("data", name) if name in schema.plugin_names("data") else None
+    if kind is None:
+        raise InputError(f"eval={name}: no data set of that name in latentbench/data")
+    takes_root = "root" in {field.name for field in dataclasses.fields(kind)}
+    if root is not None and not takes_root:
+        raise InputError(f"eval.{name}.root={root}: this data set reads no files; leave it out")
+    return kind(root=root or home_root).load() if takes_root else kind().load()
+
+
+def _foreign_grader(name: str, home: Home) -> tuple[str, Any]:
+    """The grader that a data set names, with the marker of this model's answers where it has one;
+    the configured reward for a data set that names none."""
+    grader = getattr(schema.plugin("data", name), "grader", None)
+    if grader is None:
+        return home.grader, home.reward
+    known = grader in schema.plugin_names("reward")
+    kind: Any = schema.plugin("reward", grader) if known else None
+    if kind is None:
+        raise InputError(f"eval={name}: its grader {grader} is not in latentbench/reward")
+    marked = "marker" in {field.name for field in dataclasses.fields(kind)}
+    if marked and hasattr(home.reward, "marker"):
+        return grader, kind(marker=home.reward.marker)
+    return grader, kind()
 
 
 def check_surroundings(config: Config) -> None:
     """Refuse what this machine cannot do: loggers, a device, a place for inits."""
     check_loggers(config)
-    accelerator = config.trainer.accelerator
+    check_device(config.trainer)
+    root = Path(config.init.root).expanduser()
+    found = next(p for p in (root, *root.absolute().parents) if p.exists())
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
+
+
+def check_device(trainer: TrainerConfig) -> None:
+    """Refuse a device that is not here, or that lacks what answers are sampled with."""
+    accelerator = trainer.accelerator
     if accelerator == "mps":
         raise InputError(
             "trainer.accelerator=mps: has no float64, in which answers are sampled; use trainer=cpu"
@@ -86,20 +156,21 @@ def check_surroundings(config: Config) -> None:
             f"trainer.accelerator={accelerator}: no such device here; use trainer=cpu or "
             "trainer.accelerator=auto"
         )
-    root = Path(config.init.root).expanduser()
-    found = next(p for p in (root, *root.absolute().parents) if p.exists())
-    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
-        raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
+    there = torch.cuda.device_count()
+    if device_of(accelerator).type == "cuda" and trainer.devices > there:
+        raise InputError(
+            f"trainer.devices={trainer.devices}: there are {there} here; use at most that"
+        )
 
 
-def _check_unseen(name: str, items: Sequence[Item], config: Config, data: Splits) -> None:
+def _check_unseen(name: str, items: Sequence[Item], home: Home) -> None:
     """Refuse a benchmark of another data set that holds training questions of this one."""
-    trained = {normalise(item.question) for item in data.train}
+    trained = {normalise(item.question) for item in home.splits.train} if home.splits else set()
     common = [item for item in items if normalise(item.question) in trained]
     if common:
         raise InputError(
             f"eval={name}: {len(common)} of its {len(items)} items are training questions of "
-            f"data={config.data.name}, e.g. {_short(common[0].question)}; leave it out of eval"
+            f"data={home.name}, e.g. {_short(common[0].question)}; leave it out of eval"
         )
 
 
@@ -107,13 +178,13 @@ def check_golds(config: Config, data: Splits) -> None:
     """Refuse gold answers that no text can match, in any split, before anything is trained."""
     parts = {"training": data.train, "validation": data.validation, "test": data.test}
     for split, items in parts.items():
-        _check_split(f"data={config.data.name}: {split}", items, config, config.data)
+        _check_split(f"data={config.data.name}: {split}", items, config.reward, config.data)
 
 
-def _check_split(what: str, items: Sequence[Item], config: Config, source: Any) -> None:
+def _check_split(what: str, items: Sequence[Item], reward: Any, source: Any) -> None:
     for item in items:
         try:
-            config.reward.check_gold(item.answer)
+            reward.check_gold(item.answer)
         except InputError as error:
             # Only data sets that are read from files know rows.
             place = source.place_of(item) if hasattr(source, "place_of") else None
@@ -130,12 +201,9 @@ def check_lengths(
 ) -> None:
     """Refuse items that would run past the model's positions, before anything is trained."""
     latents, budget = latents_at_test(config), config.answer.budget
-    for benchmark in benchmarks:
-        for prompt in benchmark.prompts:
-            if len(prompt.ids) + latents + 1 + budget > positions:
-                question = _short(layout.decode(prompt.ids).strip())
-                what = f"eval={benchmark.name}: question {question}"
-                check_fits(len(prompt.ids), latents, budget, positions, what)
+    check_benchmark_lengths(
+        benchmarks, layout, steps_under(config.protocol, latents), budget, positions
+    )
     what = f"data={config.data.name}: training question"
     written = config.init.path is None
     answered = 0 if config.algorithm == "sft" else budget
@@ -144,6 +212,18 @@ def check_lengths(
         what = f"data={config.data.name}: validation question"
         items = list(data.validation)[: config.rl.validation_items]
         _check_items(what, items, layout, False, latents, budget, positions)
+
+
+def check_benchmark_lengths(
+    benchmarks: Sequence[Benchmark], layout: Layout, latents: int, budget: int, positions: int
+) -> None:
+    """Refuse questions that would run past the model's positions with their latents and answer."""
+    for benchmark in benchmarks:
+        for prompt in benchmark.prompts:
+            if len(prompt.ids) + latents + 1 + budget > positions:
+                question = _short(layout.decode(prompt.ids).strip())
+                what = f"eval={benchmark.name}: question {question}"
+                check_fits(len(prompt.ids), latents, budget, positions, what)
 
 
 def _check_items(

@@ -16,7 +16,7 @@ import functools
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -47,6 +47,7 @@ NONE_IS_A_WORD = ("noise.pairs", "protocol.intervention")
 
 # Without a gradient scaler, which 16-bit floats would need.
 PRECISIONS = ("32-true", "bf16-mixed")
+INTERVENTIONS = ("none", "zero", "mean", "shuffle", "skip", "noise")
 
 
 @dataclass
@@ -147,9 +148,13 @@ class AnswerConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """One benchmark: the held-out part of a data set, or its first `limit` items."""
+    """One benchmark: the held-out part of a data set, or its first `limit` items.
+
+    `root` is where its files lie, if not below `data.root`.
+    """
 
     limit: int | None = None
+    root: str | None = None
 
 
 @dataclass
@@ -159,6 +164,11 @@ class ProtocolConfig:
     pass@1 is greedy without noise. The `samples` draws behind pass@k and maj@k explore by `answer`
     (tokens at `temperature`, no noise), `latent` (the method's noise, greedy tokens) or `both`.
     The latents of the first `thought_items` items are kept to be looked at.
+
+    `latent_steps` is the number of latent slots at test, null for as many as trained.
+    `intervention` puts something else into the slots: `zero`, the `mean` of all items at that step,
+    the thoughts of another item (`shuffle`), Gaussian `noise` of the items' mean and deviation;
+    `skip` leaves the slots out.
     """
 
     split: str = "test"
@@ -169,6 +179,8 @@ class ProtocolConfig:
     seed: int = 0
     batch_rows: int = 4096
     thought_items: int = 4
+    latent_steps: int | None = None
+    intervention: str = "none"
 
 
 @dataclass
@@ -315,6 +327,13 @@ def plugin_packages(config: Config, kinds: Sequence[str] = KINDS) -> dict[str, s
     return found
 
 
+def packages_of(plugins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Name -> version of the other packages that bring these plug-ins, given as (kind, name)."""
+    external = external_plugins()
+    entries = [external[plugin] for plugin in plugins if plugin in external]
+    return {entry.dist.name: entry.dist.version for entry in entries if entry.dist}
+
+
 def _file_names(kind: str) -> list[str]:
     """Files that start with an underscore are parts of plug-ins."""
     package = importlib.import_module(f"latentbench.{kind}")
@@ -439,6 +458,16 @@ def typed(composed: DictConfig) -> Config:
     Raises InputError for what Hydra lets through: keys that nothing reads, `_target_`, the word
     None for a missing value, values outside their range, and fields that contradict each other.
     """
+    config = as_objects(composed)
+    assert isinstance(config, Config)
+    _check_limits(config)
+    apply_limits(config)
+    check(config)
+    return config
+
+
+def as_objects(composed: DictConfig) -> Any:
+    """The composed configuration as typed objects, whose values have yet to be checked."""
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise InputError(
@@ -447,12 +476,7 @@ def typed(composed: DictConfig) -> Config:
     for path, value in _leaves(composed, Config, ""):
         if value in ("None", "none", "NULL") and path not in NONE_IS_A_WORD:
             raise InputError(f"{path}={value}: that is a word; write null for no value")
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    _check_limits(config)
-    apply_limits(config)
-    check(config)
-    return config
+    return OmegaConf.to_object(composed)
 
 
 def _leaves(node: Any, schema: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -482,6 +506,11 @@ def _leaves(node: Any, schema: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
+def is_protocol_key(name: str) -> bool:
+    """Whether `protocol.<name>` exists."""
+    return name in {field.name for field in dataclasses.fields(ProtocolConfig)}
+
+
 def _legal(path: str, names: set[str]) -> str:
     where = path or "the top level"
     return f"{where} has {', '.join(sorted(names)) if names else 'no options'}"
@@ -504,12 +533,9 @@ def apply_limits(config: Config) -> None:
 
 def _check_limits(config: Config) -> None:
     """Checked before they are applied, so that a message names the key that was set."""
-    limits: dict[str, int | None] = {
-        f"limit.{name}": value for name, value in vars(config.limit).items()
-    } | {f"eval.{name}.limit": benchmark.limit for name, benchmark in config.eval.items()}
-    for key, value in limits.items():
+    for name, value in vars(config.limit).items():
         if value is not None and value < 1:
-            raise InputError(f"{key}={value}: must be at least 1, or null for no limit")
+            raise InputError(f"limit.{name}={value}: must be at least 1, or null for no limit")
 
 
 def _capped(sft: SftConfig, most: int) -> list[int]:
@@ -521,7 +547,8 @@ def _capped(sft: SftConfig, most: int) -> list[int]:
 
 def check(config: Config) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
-    for rule in (_check_numbers, _check_choices, _check_protocol, _check_rl, _check_stages):
+    check_trainer(config.trainer)
+    for rule in (_check_numbers, _check_choices, check_protocol, _check_rl, _check_stages):
         rule(config)
     check_parts(parts_of(config))
 
@@ -561,20 +588,11 @@ def _check_numbers(config: Config) -> None:
         "rl.weight_decay": (config.rl.weight_decay, 0),
         "sft.weight_decay": (config.sft.weight_decay, 0),
         "sft.warmup": (config.sft.warmup, 0),
-        "protocol.seed": (config.protocol.seed, 0),
         "answer.budget": (config.answer.budget, 1),
         "answer.temperature": (config.answer.temperature, 0),
-        "protocol.samples": (config.protocol.samples, 1),
-        "protocol.temperature": (config.protocol.temperature, 0),
-        "protocol.batch_rows": (config.protocol.batch_rows, 1),
-        "protocol.thought_items": (config.protocol.thought_items, 0),
-        "trainer.checkpoint_every": (config.trainer.checkpoint_every, 1),
-        "trainer.threads": (config.trainer.threads or 1, 1),
         "positions": (config.positions, 1),
     }
-    for key, (value, least) in at_least.items():
-        if not value >= least:
-            raise InputError(f"{key}={value}: must be at least {least}")
+    _refuse_small(at_least)
     for key, value in (("sft.lr", config.sft.lr), ("rl.lr", config.rl.lr)):
         if not 0 < value < float("inf"):
             raise InputError(f"{key}={value}: a learning rate is above 0, for example 1e-4")
@@ -601,16 +619,8 @@ def _check_choices(config: Config) -> None:
         "sft.mix_over": (config.sft.mix_over, ("earlier", "all")),
         "sft.reset_optimizer": (config.sft.reset_optimizer, ("never", "stage", "epoch")),
         "rl.keep": (config.rl.keep, ("all", "mixed")),
-        "protocol.split": (config.protocol.split, ("train", "validation", "test")),
-        "protocol.explore": (config.protocol.explore, ("answer", "latent", "both")),
-        "trainer.progress": (config.trainer.progress, ("auto", "rich", "plain", "quiet")),
-        "trainer.accelerator": (config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
-        "trainer.precision": (config.trainer.precision, PRECISIONS),
-        "trainer.profiler": (config.trainer.profiler or "simple", ("simple", "advanced")),
     }
-    for key, (value, legal) in choices.items():
-        if value not in legal:
-            raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+    _refuse_unknown(choices)
     if config.rl.select == "test":
         raise InputError(
             "rl.select=test: a checkpoint is never chosen on test items; use validation or last"
@@ -621,8 +631,57 @@ def _check_choices(config: Config) -> None:
         raise InputError("rl.select=validation needs rl.validate_every above 0, for example 50")
 
 
-def _check_protocol(config: Config) -> None:
+def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:
+    for key, (value, least) in at_least.items():
+        if not value >= least:
+            raise InputError(f"{key}={value}: must be at least {least}")
+
+
+def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    for key, (value, legal) in choices.items():
+        if value not in legal:
+            raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+
+
+def check_trainer(trainer: TrainerConfig) -> None:
+    """The rules of `trainer`, the same for training runs and for evaluations."""
+    _refuse_small(
+        {
+            "trainer.checkpoint_every": (trainer.checkpoint_every, 1),
+            "trainer.threads": (trainer.threads or 1, 1),
+        }
+    )
+    _refuse_unknown(
+        {
+            "trainer.progress": (trainer.progress, ("auto", "rich", "plain", "quiet")),
+            "trainer.accelerator": (trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
+            "trainer.precision": (trainer.precision, PRECISIONS),
+            "trainer.profiler": (trainer.profiler or "simple", ("simple", "advanced")),
+        }
+    )
+
+
+def check_protocol(config: Any) -> None:
+    """The rules of `protocol` and `eval`, the same for training runs and for evaluations."""
     protocol = config.protocol
+    steps = protocol.latent_steps
+    _refuse_small(
+        {
+            "protocol.seed": (protocol.seed, 0),
+            "protocol.samples": (protocol.samples, 1),
+            "protocol.temperature": (protocol.temperature, 0),
+            "protocol.batch_rows": (protocol.batch_rows, 1),
+            "protocol.thought_items": (protocol.thought_items, 0),
+            "protocol.latent_steps": (0 if steps is None else steps, 0),
+        }
+    )
+    _refuse_unknown(
+        {
+            "protocol.split": (protocol.split, ("train", "validation", "test")),
+            "protocol.explore": (protocol.explore, ("answer", "latent", "both")),
+            "protocol.intervention": (protocol.intervention, INTERVENTIONS),
+        }
+    )
     for k in protocol.ks:
         if not 1 <= k <= protocol.samples:
             raise InputError(
@@ -634,8 +693,23 @@ def _check_protocol(config: Config) -> None:
             "protocol.temperature=0 with protocol.explore=" + protocol.explore + ": every sample "
             "would be the greedy answer; use a temperature above 0 or explore=latent"
         )
+    if protocol.intervention != "none" and steps == 0:
+        raise InputError(
+            f"protocol.intervention={protocol.intervention} with protocol.latent_steps=0: there "
+            "are no latents to change; leave one of the two out"
+        )
+    if protocol.intervention == "skip" and steps is not None:
+        raise InputError(
+            f"protocol.intervention=skip with protocol.latent_steps={steps}: skip means no latent "
+            "steps; leave one of the two out"
+        )
     if not config.eval:
         raise InputError("eval=[]: a run without a benchmark has no result; e.g. eval=[arithmetic]")
+    for name, benchmark in config.eval.items():
+        if benchmark.limit is not None and benchmark.limit < 1:
+            raise InputError(
+                f"eval.{name}.limit={benchmark.limit}: must be at least 1, or null for no limit"
+            )
 
 
 def _check_rl(config: Config) -> None:

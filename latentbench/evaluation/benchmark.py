@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
 
+from latentbench.evaluation.interventions import forced_thoughts, needs_thoughts, thoughts_of
 from latentbench.keys import Purpose, rollout_keys, uniforms
 from latentbench.layout import Layout
 from latentbench.noise.none import None_
@@ -22,115 +23,140 @@ from latentbench.schema import ProtocolConfig
 class Benchmark:
     """Items to be answered, as prompts, under the name that stands in every table.
 
-    `questions` are the prompts' texts as published, for a person to read.
+    `questions` are the prompts' texts as published, for a person to read. `reward` grades the
+    answers; `grader` is its name and settings as plain values.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
     questions: tuple[str, ...] = ()
+    reward: Any = None
+    grader: tuple[str, Mapping[str, Any]] = ("", {})
 
 
-@torch.no_grad()
-def evaluate(
-    policy: Policy,
-    benchmark: Benchmark,
-    layout: Layout,
-    reward: Any,
-    protocol: ProtocolConfig,
-    budget: int,
-    stage: str,
-    advance: Callable[[int], None] = lambda items: None,
-) -> pd.DataFrame:
-    """The rows of items.parquet for one benchmark and stage, in the order of the items.
+@dataclass(frozen=True)
+class Examination:
+    """A policy before a benchmark: who answers what, how, and at which stage of a run.
 
     A row's draws depend on (protocol.seed, item, sample) alone, so that all methods meet the same
-    ones. `advance` is told how many items are done.
+    ones; `policy.latents` is the number of slots under the protocol.
     """
-    by_length = sorted(range(len(benchmark.prompts)), key=lambda i: len(benchmark.prompts[i].ids))
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for chunk in chunks(by_length, max(protocol.batch_rows // protocol.samples, 1)):
-        prompts = [benchmark.prompts[i] for i in chunk]
-        greedy, sampled = _answer(policy, prompts, layout, protocol, budget)
-        for place, index in enumerate(chunk):
-            rows[index] = [
-                {"decode": "greedy", "sample": 0, **greedy[place]},
-                *(
-                    {"decode": "sampled", "sample": sample, **answer}
-                    for sample, answer in enumerate(
-                        sampled[place * protocol.samples : (place + 1) * protocol.samples]
-                    )
-                ),
-            ]
-        advance(len(chunk))
-    return pd.DataFrame(
-        [
-            _row(benchmark.name, prompt, stage, reward, policy.latents, answer)
-            for index, prompt in enumerate(benchmark.prompts)
-            for answer in rows[index]
-        ]
+
+    policy: Policy
+    benchmark: Benchmark
+    layout: Layout
+    protocol: ProtocolConfig
+    budget: int
+    stage: str
+
+    def plan(self) -> list[tuple[int, ...]]:
+        """The places of the items that are answered together, short questions first.
+
+        Always the same cut, so that answers do not depend on where an evaluation was interrupted.
+        """
+        prompts, protocol = self.benchmark.prompts, self.protocol
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+        size = max(protocol.batch_rows // protocol.samples, 1)
+        return [tuple(chunk) for chunk in chunks(by_length, size)]
+
+    def forced(self) -> torch.Tensor | None:
+        """What the intervention puts into the slots of all items [item, step, feature]."""
+        if not needs_thoughts(self.protocol):
+            return None
+        prompts = self.benchmark.prompts
+        thoughts = thoughts_of(self.policy, prompts, self.layout, self.plan())
+        uids = [prompt.uid for prompt in prompts]
+        return forced_thoughts(self.protocol.intervention, thoughts, uids, self.protocol.seed)
+
+    @torch.no_grad()
+    def answer(self, places: Sequence[int], forced: torch.Tensor | None) -> pd.DataFrame:
+        """The rows of items.parquet for the items at `places`."""
+        prompts = [self.benchmark.prompts[place] for place in places]
+        own = None if forced is None else forced[list(places)]
+        greedy, sampled = self._answers(prompts, own)
+        samples = self.protocol.samples
+        rows = []
+        for place, prompt in enumerate(prompts):
+            rows.append(self._row(prompt, "greedy", 0, greedy[place]))
+            for sample in range(samples):
+                answer = sampled[place * samples + sample]
+                rows.append(self._row(prompt, "sampled", sample, answer))
+        return pd.DataFrame(rows)
+
+    def _row(
+        self, prompt: Prompt, decode: str, sample: int, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        text, reward = answer["answer_text"], self.benchmark.reward
+        return {
+            "benchmark": self.benchmark.name,
+            "item": item_name(prompt),
+            "stage": self.stage,
+            "decode": decode,
+            "sample": sample,
+            "answer_text": text,
+            "prediction": reward.extract(text),
+            "gold": prompt.gold,
+            "correct": bool(reward(text, prompt.gold) == 1.0),
+            "truncated": answer["truncated"],
+            "latent_steps": self.policy.latents,
+            "answer_tokens": answer["answer_tokens"],
+        }
+
+    def _answers(
+        self, prompts: Sequence[Prompt], forced: torch.Tensor | None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The greedy answer and the samples of each prompt, group-major."""
+        policy, protocol, layout = self.policy, self.protocol, self.layout
+        quiet, nothing = policy.under(None_()), NoiseRecord()
+        batch = collate_prompts(prompts, layout.markers.pad, policy.device)
+        forced = None if forced is None else forced.to(policy.device)
+        state, _ = quiet.latent_phase(batch, nothing, group_size=1, forced=forced)
+        greedy = quiet.decode(state, batch.cue, nothing, Decoding(0.0, self.budget))
+        samples = protocol.samples
+        explorer, record, start = quiet, nothing, state
+        if protocol.explore == "answer":
+            start = state.repeat(samples)
+        else:
+            keys = rollout_keys(protocol.seed, Purpose.TEST_NOISE, 0, batch.uids, samples)
+            explorer = policy
+            record = policy.noise.draw(keys, policy.sites(), policy.latents).to(policy.device)
+            each = None if forced is None else forced.repeat_interleave(samples, dim=0)
+            start, _ = policy.latent_phase(batch, record, samples, forced=each)
+        sampled = self._sample(explorer, start, batch.cue, record, batch.uids)
+        return _described(greedy, layout), _described(sampled, layout)
+
+    def _sample(
+        self,
+        policy: Policy,
+        state: State,
+        cue: torch.Tensor,
+        record: NoiseRecord,
+        uids: Sequence[int],
+    ) -> Answers:
+        protocol, budget = self.protocol, self.budget
+        cue = cue.repeat_interleave(protocol.samples)
+        if protocol.explore == "latent":
+            return policy.decode(state, cue, record, Decoding(0.0, budget))
+        keys = rollout_keys(protocol.seed, Purpose.TEST_ANSWER, 0, uids, protocol.samples)
+        draws = torch.from_numpy(uniforms(keys, budget)).to(policy.device)
+        return policy.decode(state, cue, record, Decoding(protocol.temperature, budget), draws)
+
+
+def item_name(prompt: Prompt) -> str:
+    """An item's identity in all files."""
+    return f"{prompt.uid:016x}"
+
+
+def in_order(rows: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
+    """Rows as they stand in items.parquet: in the order of the items, greedy first."""
+    order = {item_name(prompt): place for place, prompt in enumerate(benchmark.prompts)}
+    places = [order[item] for item in rows["item"]]
+    return (
+        rows.assign(_place=places)
+        .sort_values(["_place", "decode", "sample"], kind="stable")
+        .drop(columns="_place")
+        .reset_index(drop=True)
     )
-
-
-def _row(
-    name: str, prompt: Prompt, stage: str, reward: Any, latents: int, answer: dict[str, Any]
-) -> dict[str, Any]:
-    text = answer["answer_text"]
-    return {
-        "benchmark": name,
-        "item": f"{prompt.uid:016x}",
-        "stage": stage,
-        "decode": answer["decode"],
-        "sample": answer["sample"],
-        "answer_text": text,
-        "prediction": reward.extract(text),
-        "gold": prompt.gold,
-        "correct": bool(reward(text, prompt.gold) == 1.0),
-        "truncated": answer["truncated"],
-        "latent_steps": latents,
-        "answer_tokens": answer["answer_tokens"],
-    }
-
-
-def _answer(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    layout: Layout,
-    protocol: ProtocolConfig,
-    budget: int,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The greedy answer and the samples of each prompt, group-major."""
-    quiet, nothing = policy.under(None_()), NoiseRecord()
-    batch = collate_prompts(prompts, layout.markers.pad, policy.device)
-    state, _ = quiet.latent_phase(batch, nothing, group_size=1)
-    greedy = quiet.decode(state, batch.cue, nothing, Decoding(0.0, budget))
-    samples = protocol.samples
-    explorer, record, start = quiet, nothing, state
-    if protocol.explore == "answer":
-        start = state.repeat(samples)
-    else:
-        keys = rollout_keys(protocol.seed, Purpose.TEST_NOISE, 0, batch.uids, samples)
-        explorer = policy
-        record = policy.noise.draw(keys, policy.sites(), policy.latents).to(policy.device)
-        start, _ = policy.latent_phase(batch, record, samples)
-    sampled = _sample(explorer, start, batch.cue, record, batch.uids, protocol, budget)
-    return _described(greedy, layout), _described(sampled, layout)
-
-
-def _sample(
-    policy: Policy,
-    state: State,
-    cue: torch.Tensor,
-    record: NoiseRecord,
-    uids: Sequence[int],
-    protocol: ProtocolConfig,
-    budget: int,
-) -> Answers:
-    cue = cue.repeat_interleave(protocol.samples)
-    if protocol.explore == "latent":
-        return policy.decode(state, cue, record, Decoding(0.0, budget))
-    keys = rollout_keys(protocol.seed, Purpose.TEST_ANSWER, 0, uids, protocol.samples)
-    draws = torch.from_numpy(uniforms(keys, budget)).to(policy.device)
-    return policy.decode(state, cue, record, Decoding(protocol.temperature, budget), draws)
 
 
 def _described(answers: Answers, layout: Layout) -> list[dict[str, Any]]:

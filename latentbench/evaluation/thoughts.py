@@ -6,15 +6,12 @@ and for reading, never for a score.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import torch
 
-from latentbench.evaluation.benchmark import Benchmark
+from latentbench.evaluation.benchmark import Examination, item_name
 from latentbench.keys import Purpose, rollout_keys, uniforms
-from latentbench.layout import Layout
-from latentbench.policy import Decoding, Policy
+from latentbench.policy import Decoding
 from latentbench.records import collate_prompts
 from latentbench.rollout import answer_texts
 
@@ -23,27 +20,24 @@ TOP = 5
 
 @torch.no_grad()
 def look_at_thoughts(
-    policy: Policy,
-    benchmark: Benchmark,
-    layout: Layout,
-    reward: Any,
-    decoding: Decoding,
-    stage: str,
-    items: int,
-    rollouts: int,
-    seed: int,
+    examination: Examination, decoding: Decoding, forced: torch.Tensor | None
 ) -> pd.DataFrame:
-    """One row per rollout and latent step of the first `items` items.
+    """One row per rollout and latent step of the first `protocol.thought_items` items.
 
     `vector` is the thought, the input vector of its slot; `top_tokens` is what the LM head reads in
-    it.
+    it. Under an intervention both are of what stands in the slot.
     """
-    prompts = benchmark.prompts[:items]
+    policy, layout = examination.policy, examination.layout
+    protocol, reward = examination.protocol, examination.benchmark.reward
+    rollouts, seed = protocol.samples, protocol.seed
+    prompts = examination.benchmark.prompts[: protocol.thought_items]
     batch = collate_prompts(prompts, layout.markers.pad, policy.device)
+    if forced is not None:
+        forced = forced[: len(prompts)].repeat_interleave(rollouts, dim=0).to(policy.device)
     noise_keys = rollout_keys(seed, Purpose.TEST_NOISE, 0, batch.uids, rollouts)
     record = policy.noise.draw(noise_keys, policy.sites(), policy.latents).to(policy.device)
-    state, thought = policy.latent_phase(batch, record, rollouts)
-    thoughts = thought.vectors
+    state, phase = policy.latent_phase(batch, record, rollouts, forced)
+    thoughts = phase.vectors
     draws = None
     if decoding.temperature > 0:
         answer_keys = rollout_keys(seed, Purpose.TEST_ANSWER, 0, batch.uids, rollouts)
@@ -57,9 +51,9 @@ def look_at_thoughts(
         for step in range(policy.latents):
             rows.append(
                 {
-                    "benchmark": benchmark.name,
-                    "item": f"{prompt.uid:016x}",
-                    "stage": stage,
+                    "benchmark": examination.benchmark.name,
+                    "item": item_name(prompt),
+                    "stage": examination.stage,
                     "rollout": row % rollouts,
                     "latent_step": step + 1,
                     "vector": thoughts[row, step].float().cpu().numpy(),

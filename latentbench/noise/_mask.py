@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from latentbench.errors import InputError
-from latentbench.keys import Key
+from latentbench.keys import Key, Purpose
 from latentbench.noise import ANSWER, PROMPT, Effects, Gain, Site, kind_of
 from latentbench.records import NoiseRecord
 
@@ -90,6 +90,11 @@ class FeatureMask:
             passed = (1.0 - math.cos(math.pi * passed)) / 2.0
         return self.rate if self.schedule == "constant" else self._between(passed)
 
+    def _rate_of(self, key: Key) -> float:
+        """The rate of a draw: that of its update, and at test that of the schedule's end."""
+        training = key.purpose is Purpose.NOISE
+        return self.rate_at(key.step if training else self.rate_updates)
+
     def _between(self, passed: float) -> float:
         return (1.0 - passed) * self.rate + passed * self.rate_end
 
@@ -100,7 +105,7 @@ class FeatureMask:
         distinct = widths if self.per_site else {"shared": max(widths.values())}
         shape = (self.masks_per_rollout(latents), sum(distinct.values()))
         draws = np.stack([self._uniforms(key, shape) for key in keys])
-        rates = np.array([self.rate_at(key.step) for key in keys])[:, None, None]
+        rates = np.array([self._rate_of(key) for key in keys])[:, None, None]
         kept = torch.from_numpy(draws >= rates.astype(np.float32))
         gains = kept.to(torch.float32) / torch.from_numpy((1.0 - rates).astype(np.float32))
         parts = dict(zip(distinct, gains.split(list(distinct.values()), dim=-1), strict=True))

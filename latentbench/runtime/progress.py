@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -75,16 +73,6 @@ class Bar:
     def _left(self) -> str:
         seconds = (time.monotonic() - self.started) / max(self.done - self.first, 1)
         return f"{seconds * (self.total - self.done):.0f} s left"
-
-
-@contextmanager
-def bar(title: str, total: int, mode: str) -> Iterator[Callable[[int], None]]:
-    """A bar as a function to be told how much is done."""
-    shown = Bar(title, total, mode)
-    try:
-        yield shown.advance
-    finally:
-        shown.close()
 
 
 class TrainingProgress(Callback):

@@ -191,4 +191,9 @@ def hashable(config: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict)
             else value
         )
+    if "eval" in kept:
+        kept["eval"] = {
+            name: {k: v for k, v in benchmark.items() if k != "root"}
+            for name, benchmark in kept["eval"].items()
+        }
     return kept

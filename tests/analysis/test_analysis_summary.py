@@ -28,9 +28,11 @@ def test_metrics_of_a_known_frame() -> None:
         "b/sampled_pass@1": pytest.approx((2 + 1 + 1) / 12),
         "b/pass@2": pytest.approx((5 / 6 + 1 / 2 + 1 / 2) / 3),
         "b/pass@4": 1.0,
+        "b/coverage": 1.0,
         "b/maj@4": pytest.approx(2 / 3),
         "b/truncated": pytest.approx(1 / 3),
         "b/answer_tokens": pytest.approx(8 / 3),
+        "b/latent_steps": 2.0,
     }
 
 
@@ -43,13 +45,20 @@ def test_init_is_prefixed_and_row_order_does_not_matter() -> None:
 
 def test_one_decoding_alone() -> None:
     greedy = summary_metrics(frame({}, {"x": "r", "y": "n"}), [1, 4])
-    assert greedy == {"b/pass@1": 0.5, "b/truncated": 0.5, "b/answer_tokens": 3.0}
+    assert greedy == {
+        "b/pass@1": 0.5,
+        "b/truncated": 0.5,
+        "b/answer_tokens": 3.0,
+        "b/latent_steps": 2.0,
+    }
     sampled = summary_metrics(frame({"x": "rn"}, {}), [2])
     assert sampled == {
         "b/pass@2": 1.0,
+        "b/coverage": 1.0,
         "b/maj@2": 1.0,
         "b/truncated": 0.5,
         "b/answer_tokens": 3.0,
+        "b/latent_steps": 2.0,
     }
 
 

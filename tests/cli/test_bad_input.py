@@ -25,6 +25,11 @@ COMPOSED_WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
     "not an override": ("seed", ("seed",)),
     "bad syntax": ("seed=[1", ("seed",)),
     "value for a group": ("noise=0.3", ("noise=0.3",)),
+    "an intervention of a benchmark": (
+        "eval.intervention=zero",
+        ("eval.intervention", "set protocol.intervention=..."),
+    ),
+    "latent steps of a benchmark": ("eval.latent_steps=2", ("set protocol.latent_steps=...",)),
 }
 REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "added top key": ("+foo=1", ("foo", "nothing reads")),
@@ -74,6 +79,39 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown selection": ("rl.select=best", ("rl.select=best", "last")),
     "selection without validation": ("rl.select=validation", ("rl.validate_every",)),
     "two devices": ("trainer.devices=2", ("trainer.devices=2", "-m seed=0,1,2")),
+    "an added intervention": (
+        "+eval.intervention=zero",
+        ("eval.intervention", "protocol.intervention"),
+    ),
+    "unknown intervention": (
+        "protocol.intervention=halve",
+        ("protocol.intervention=halve", "shuffle"),
+    ),
+    "negative latent steps": ("protocol.latent_steps=-1", ("protocol.latent_steps=-1", "least 0")),
+    "intervention on nothing": (
+        "protocol.intervention=zero protocol.latent_steps=0",
+        ("protocol.intervention=zero", "protocol.latent_steps=0"),
+    ),
+    "steps of none": (
+        "protocol.intervention=skip protocol.latent_steps=2",
+        ("protocol.intervention=skip", "protocol.latent_steps=2"),
+    ),
+    "latent steps without latents": (
+        "method=cot protocol.latent_steps=2",
+        ("protocol.latent_steps=2", "method=cot", "no latent slots"),
+    ),
+    "shuffling one item": (
+        "protocol.intervention=shuffle limit.eval_items=1",
+        ("protocol.intervention=shuffle", "eval=arithmetic"),
+    ),
+    "steps beyond the positions": (
+        "protocol.latent_steps=300",
+        ("eval=arithmetic", "300 latents", "positions"),
+    ),
+    "the own benchmark elsewhere": (
+        "eval.arithmetic.root=elsewhere",
+        ("eval.arithmetic.root=elsewhere", "data.root"),
+    ),
     "no benchmark": ("eval=[]", ("eval=[]", "eval=[arithmetic]")),
     "too few stages": ("sft.stages=[4]", ("sft.stages=[4]", "latent.max_stage=1", "2")),
     "no stages": ("sft.stages=[]", ("sft.stages=[]",)),

@@ -305,10 +305,16 @@ RANKS = {
     "runtime": 6,
     "init_stage": 7,
     "preflight": 8,
+    "evaluation_stage": 8,
     "experiment": 9,
     "check": 9,
     "cli": 10,
     "calibrate": 11,
+    "adapters": 4,
+    "convert": 10,
+    "evaluate": 10,
+    "checkpoint": 10,
+    "evaluation_run": 10,
 }
 
 

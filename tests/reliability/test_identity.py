@@ -283,14 +283,11 @@ def test_a_late_refusal_keeps_the_record_of_work(work: bool, tmp_path: Path) -> 
 
 def test_a_foreign_benchmark_with_training_questions_is_refused() -> None:
     """Another data set's items are compared with what this run trains on, by normalised text."""
-    from types import SimpleNamespace
-
-    from latentbench.preflight import _check_unseen
+    from latentbench.preflight import Home, _check_unseen
 
     train = [Item("How many  apples?", (), "3"), Item("How many pears?", (), "4")]
-    config: Any = SimpleNamespace(data=SimpleNamespace(name="own"))
-    data = Splits(train, [], [])
-    _check_unseen("other", [Item("How many plums?", (), "5")], config, data)
+    home = Home("own", Splits(train, [], []), None, None, "exact_number")
+    _check_unseen("other", [Item("How many plums?", (), "5")], home)
     items = [Item("how many apples?", (), "3"), Item("How many plums?", (), "5")]
     with pytest.raises(InputError, match="eval=other: 1 of its 2 items are training questions"):
-        _check_unseen("other", items, config, data)
+        _check_unseen("other", items, home)

@@ -1,0 +1,206 @@
+"""The story of an evaluation: checkpoint -> benchmarks -> answers -> record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import latentbench
+from analysis.run_table import render
+from analysis.summary import summary_metrics
+from latentbench.checkpoint import KEY, Checkpoint, describe
+from latentbench.errors import InputError
+from latentbench.evaluate import EvaluateConfig
+from latentbench.evaluation.benchmark import Benchmark
+from latentbench.evaluation.interventions import steps_under
+from latentbench.evaluation_stage import (
+    check_protocol_fits,
+    evaluate,
+    forget_parts,
+    protocol_identity,
+    questions_of,
+)
+from latentbench.experiment import Clock, limit_threads
+from latentbench.layout import Layout
+from latentbench.models import Backbone, Outline, load, metadata_of, outline, weights_digest
+from latentbench.policy import Policy
+from latentbench.preflight import (
+    check_benchmark_lengths,
+    check_device,
+    device_of,
+    load_benchmark,
+    resolved,
+)
+from latentbench.runtime.provenance import digest, provenance
+from latentbench.runtime.run_directory import ITEMS, LATENTS, QUESTIONS, RunDirectory, hashable
+from latentbench.runtime.signals import Preempted
+from latentbench.schema import AnswerConfig, ModelConfig, packages_of
+from latentbench.tokenizer import tokenizer_digest
+
+log = logging.getLogger(__name__)
+
+
+def evaluation_identity(config: EvaluateConfig) -> str:
+    """A hash of what an evaluation computes: the checkpoint by its content, all options that count.
+
+    Raises InputError for a checkpoint that is not there.
+    """
+    values = hashable(asdict(config))
+    for name in ("checkpoint", "revision", "trainer"):
+        del values[name]
+    metadata = metadata_of(config.checkpoint, config.revision, KEY)
+    weights = weights_digest(config.checkpoint, config.revision)
+    parts = [type(part).__name__ for part in (config.carrier, config.noise)]
+    return digest([latentbench.__version__, "evaluation", values, parts, metadata, weights])
+
+
+def run(
+    config: EvaluateConfig, choices: Mapping[str, str], directory: RunDirectory, identity: str
+) -> dict[str, Any]:
+    """Carry out an evaluation inside its claimed directory and return its result.
+
+    Raises InputError for bad input before any answer; what goes wrong later is recorded.
+    """
+    clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
+    inputs = directory.result.get("inputs")
+    checkpoint = describe(config, choices)
+    directory.result.clear()
+    directory.record(
+        status="running",
+        run_id=identity,
+        stage="final",
+        inputs=inputs,
+        protocol_id=None,
+        method=checkpoint.method,
+        data=checkpoint.data,
+        model=checkpoint.model,
+        seed=checkpoint.seed,
+        config=_recorded(config, checkpoint),
+        init=dict(checkpoint.init),
+        checkpoint={
+            "source": config.checkpoint,
+            "revision": config.revision,
+            "weights": weights_digest(config.checkpoint, config.revision),
+        },
+        provenance=provenance(packages_of(_parts(checkpoint, config))),
+        timing={},
+        metrics={},
+    )
+    try:
+        _story(config, checkpoint, directory, clock)
+    except BaseException as error:
+        stopped = isinstance(error, Preempted | KeyboardInterrupt)
+        status = "preempted" if stopped else "failed"
+        reason = f"{type(error).__name__}: {error}"
+        directory.record(status=status, error=reason, timing=clock.seconds)
+        raise
+    return directory.result
+
+
+def _parts(checkpoint: Checkpoint, config: EvaluateConfig) -> list[tuple[str, str]]:
+    """The plug-ins that an evaluation uses, as (kind, name)."""
+    own = [("carrier", checkpoint.carrier[0]), ("noise", checkpoint.noise[0])]
+    return [*own, ("reward", checkpoint.home.grader), *(("data", name) for name in config.eval)]
+
+
+def _story(
+    config: EvaluateConfig, checkpoint: Checkpoint, directory: RunDirectory, clock: Clock
+) -> None:
+    check_device(config.trainer)
+    trainer = resolved(config.trainer)
+    limit_threads(trainer.threads)
+    latent, protocol = checkpoint.latents > 0, config.protocol
+    answer = AnswerConfig(checkpoint.temperature, checkpoint.budget)
+    with clock.phase("data"):
+        outlined = outline(ModelConfig(), config.checkpoint, config.revision, KEY)
+        layout = Layout(outlined.tokenizer, outlined.markers, checkpoint.template, latent)
+        benchmarks = [
+            load_benchmark(name, chosen, checkpoint.home, protocol.split, None, layout)
+            for name, chosen in config.eval.items()
+        ]
+        _check(config, checkpoint, benchmarks, layout, outlined)
+        inputs = digest(
+            [
+                tokenizer_digest(outlined.tokenizer),
+                [[p.uid, p.gold] for b in benchmarks for p in b.prompts],
+            ]
+        )
+        directory.refuse_other_inputs(inputs)
+        directory.record(inputs=inputs)
+    with clock.phase("load"):
+        backbone = load(
+            config.checkpoint, config.revision, ModelConfig(), latent, checkpoint.carrier[1], KEY
+        )
+    identity = protocol_identity(protocol, answer.budget, checkpoint.latents, benchmarks)
+    directory.record(protocol_id=identity)
+    directory.write_frame(QUESTIONS, questions_of(benchmarks))
+    if trainer.devices == 1:
+        backbone.model.to(device_of(trainer.accelerator))
+    policy = _policy(checkpoint, backbone)
+    with clock.phase("evaluate_final"):
+        items, thoughts = evaluate(
+            policy, layout, benchmarks, protocol, answer, trainer, "final", directory.path
+        )
+    directory.write_frame(ITEMS, items)
+    directory.write_frame(LATENTS, thoughts)
+    metrics = summary_metrics(items, protocol.ks)
+    first = f"{benchmarks[0].name}/pass@1"
+    directory.record(
+        status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
+    )
+    forget_parts(directory.path)
+    render(directory.path, None)
+
+
+def _check(
+    config: EvaluateConfig,
+    checkpoint: Checkpoint,
+    benchmarks: Sequence[Benchmark],
+    layout: Layout,
+    outlined: Outline,
+) -> None:
+    protocol = config.protocol
+    where = f"{KEY}={config.checkpoint}"
+    check_protocol_fits(protocol, checkpoint.latents, benchmarks, where)
+    if protocol.explore != "answer" and checkpoint.noise[1].diverges == "answer":
+        raise InputError(
+            f"protocol.explore={protocol.explore}: {where} has no latent noise of its own; choose "
+            "one, e.g. noise=shared_mask"
+        )
+    latents = steps_under(protocol, checkpoint.latents)
+    check_benchmark_lengths(benchmarks, layout, latents, checkpoint.budget, outlined.positions)
+
+
+def _policy(checkpoint: Checkpoint, backbone: Backbone) -> Policy:
+    return Policy(
+        model=backbone.model,
+        carrier=checkpoint.carrier[1],
+        noise=checkpoint.noise[1],
+        latents=checkpoint.latents,
+        eos=backbone.markers.eos,
+        forbidden=backbone.forbidden,
+        latent=backbone.markers.latent,
+    )
+
+
+def _recorded(config: EvaluateConfig, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The config of the result: that of the training run, with what this evaluation changes."""
+    (carrier, carrier_part), (noise, noise_part) = checkpoint.carrier, checkpoint.noise
+    before = dict(checkpoint.config)
+    choices = dict(before.get("choices", {})) | {"carrier": carrier, "noise": noise}
+    choices["reward"] = checkpoint.home.grader
+    return before | {
+        "method": checkpoint.method,
+        "seed": checkpoint.seed,
+        "latents": checkpoint.latents,
+        "carrier": asdict(carrier_part),
+        "noise": asdict(noise_part),
+        "reward": asdict(checkpoint.home.reward),
+        "template": asdict(checkpoint.template),
+        "eval": {name: asdict(chosen) for name, chosen in config.eval.items()},
+        "protocol": asdict(config.protocol),
+        "answer": {"budget": checkpoint.budget, "temperature": checkpoint.temperature},
+        "choices": choices,
+    }

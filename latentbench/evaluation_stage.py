@@ -1,0 +1,255 @@
+"""The evaluation of one model: every benchmark under the protocol, part by part, resumable.
+
+Each part is kept on disk as soon as its items are answered. With several devices the parts are
+dealt out to processes, which changes no answer: what runs together is always the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from latentbench.errors import InputError
+from latentbench.evaluation.benchmark import Benchmark, Examination, in_order, item_name
+from latentbench.evaluation.interventions import steps_under
+from latentbench.evaluation.thoughts import look_at_thoughts
+from latentbench.keys import Key, Purpose
+from latentbench.layout import Layout
+from latentbench.policy import Decoding, Policy, fresh_draws
+from latentbench.preflight import device_of
+from latentbench.runtime.parts import FOLDER, Parts, weights_fingerprint
+from latentbench.runtime.progress import Bar
+from latentbench.runtime.provenance import digest
+from latentbench.schema import AnswerConfig, ProtocolConfig, TrainerConfig
+
+
+def evaluate(
+    policy: Policy,
+    layout: Layout,
+    benchmarks: Sequence[Benchmark],
+    protocol: ProtocolConfig,
+    answer: AnswerConfig,
+    trainer: TrainerConfig,
+    stage: str,
+    directory: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of items.parquet and latents.parquet of one stage.
+
+    Finished parts lie below `directory` until `forget_parts`. Weights, noise, carrier, benchmark
+    and protocol name them, so an interrupted evaluation goes on and a changed one starts afresh.
+    """
+    policy = replace(policy, latents=steps_under(protocol, policy.latents))
+    weights = weights_fingerprint(policy.model)
+    workers = []
+    for benchmark in benchmarks:
+        examination = Examination(policy, benchmark, layout, protocol, answer.budget, stage)
+        parts = Parts(directory / FOLDER / _identity(examination, weights))
+        parts.sweep()
+        workers.append(Worker(examination, parts, trainer.progress))
+        if trainer.devices > 1:
+            _spread(workers[-1], trainer)
+        else:
+            workers[-1].run()
+    items = [in_order(worker.parts.rows(), worker.examination.benchmark) for worker in workers]
+    looked = [pd.DataFrame()]
+    if protocol.thought_items:
+        policy.model.to(device_of(trainer.accelerator))
+        decoding = Decoding(answer.temperature, answer.budget)
+        with fresh_draws(policy.noise, Key(protocol.seed, Purpose.FRESH), policy.device):
+            looked += [
+                look_at_thoughts(worker.examination, decoding, worker.forced) for worker in workers
+            ]
+    return pd.concat(items, ignore_index=True), pd.concat(looked, ignore_index=True)
+
+
+def forget_parts(directory: Path) -> None:
+    """Remove the part files once their rows stand in items.parquet."""
+    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+
+
+def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
+    """The rows of questions.parquet: what each item of items.parquet asks, once."""
+    rows = [
+        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
+        for b in benchmarks
+        for prompt, question in zip(b.prompts, b.questions, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def protocol_identity(
+    protocol: ProtocolConfig, budget: int, latents: int, benchmarks: Sequence[Benchmark]
+) -> str:
+    """A hash of what must agree for two runs to stand in one table.
+
+    `latents` is how many slots the model was trained with.
+    """
+    return digest(
+        {
+            "items": {b.name: digest([p.uid for p in b.prompts]) for b in benchmarks},
+            "graders": {b.name: list(b.grader) for b in benchmarks},
+            "split": protocol.split,
+            "samples": protocol.samples,
+            "ks": list(protocol.ks),
+            "temperature": protocol.temperature,
+            "explore": protocol.explore,
+            "seed": protocol.seed,
+            "latents": steps_under(protocol, latents),
+            "intervention": protocol.intervention,
+            "budget": budget,
+        }
+    )
+
+
+def check_protocol_fits(
+    protocol: ProtocolConfig, latents: int, benchmarks: Sequence[Benchmark], who: str
+) -> None:
+    """Refuse latent steps and interventions that a model or a benchmark cannot have.
+
+    `latents` is how many slots the model was trained with; `who` names it. Raises InputError.
+    """
+    if latents == 0 and (protocol.latent_steps or protocol.intervention != "none"):
+        key = "latent_steps" if protocol.latent_steps else "intervention"
+        raise InputError(
+            f"protocol.{key}={getattr(protocol, key)}: {who} has no latent slots; leave it out, or "
+            "evaluate a model that thinks in latents"
+        )
+    for benchmark in benchmarks:
+        if protocol.intervention == "shuffle" and len(benchmark.prompts) < 2:
+            raise InputError(
+                f"protocol.intervention=shuffle: eval={benchmark.name} has "
+                f"{len(benchmark.prompts)} item, and no other one's thoughts to give it; raise "
+                "its limit"
+            )
+
+
+def _identity(examination: Examination, weights: str) -> str:
+    """The name of an evaluation's parts: all that its rows depend on."""
+    policy, benchmark, protocol = (
+        examination.policy,
+        examination.benchmark,
+        asdict(examination.protocol),
+    )
+    for free in ("batch_rows", "ks", "thought_items"):
+        del protocol[free]
+    content = [
+        weights,
+        repr(policy.carrier),
+        repr(policy.noise),
+        policy.latents,
+        list(policy.forbidden),
+        [[p.uid, list(p.ids), p.cue, p.gold] for p in benchmark.prompts],
+        list(benchmark.grader),
+        protocol,
+        examination.budget,
+    ]
+    return f"{examination.stage}-{benchmark.name}-{digest(content)}"
+
+
+@dataclass
+class Worker:
+    """One process's share of an evaluation: every `world`-th part of the plan."""
+
+    examination: Examination
+    parts: Parts
+    progress: str
+    forced: torch.Tensor | None = None
+    known: set[str] = field(default_factory=set)
+    right: int = 0
+    seen: int = 0
+
+    def run(self) -> None:
+        """All of it, in this process."""
+        bar = self.start(0, 1)
+        try:
+            for chunk in self.examination.plan():
+                self.do(chunk, bar)
+        finally:
+            bar.close()
+
+    def start(self, rank: int, world: int) -> Bar:
+        """Look at what is done already, compute the intervention, and show a bar."""
+        rows = self.parts.rows()
+        self.known = set() if rows.empty else set(rows["item"].tolist())
+        self.forced = self.examination.forced()
+        prompts, benchmark = self.examination.benchmark.prompts, self.examination.benchmark
+        share = [i for chunk in self.examination.plan()[rank::world] for i in chunk]
+        mine = [item_name(prompts[i]) for i in share]
+        if not rows.empty:
+            self._count(rows.loc[rows["item"].isin(mine)])
+        title = f"evaluate {self.examination.stage} on {benchmark.name}"
+        title += f" (process {rank + 1} of {world})" if world > 1 else ""
+        return Bar(title, len(share), self.progress if rank == 0 else "quiet", done=self.seen)
+
+    def do(self, chunk: Sequence[int], bar: Bar) -> None:
+        """Answer the items of one part that have no answers yet, and keep them."""
+        prompts = self.examination.benchmark.prompts
+        missing = [i for i in chunk if item_name(prompts[i]) not in self.known]
+        if not missing:
+            return
+        policy, protocol = self.examination.policy, self.examination.protocol
+        key = Key(protocol.seed, Purpose.FRESH, 0, prompts[missing[0]].uid)
+        with fresh_draws(policy.noise, key, policy.device):
+            rows = self.examination.answer(missing, self.forced)
+        self.parts.add(rows)
+        self._count(rows)
+        bar.advance(len(missing), f"accuracy {self.right / self.seen:.1%}")
+
+    def _count(self, rows: pd.DataFrame) -> None:
+        grades = rows.loc[rows["decode"] == "greedy", "correct"].to_numpy(dtype=bool)
+        self.seen += len(grades)
+        self.right += int(grades.sum())
+
+
+class Predictor(lightning.LightningModule):
+    """The worker of one process of Lightning's predict loop; a batch is a part of the plan."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self.worker = worker
+        self.model = worker.examination.policy.model
+        self.bar: Bar | None = None
+
+    def predict_dataloader(self) -> Any:
+        plan = self.worker.examination.plan()
+        mine = plan[self.trainer.global_rank :: self.trainer.world_size]
+        return DataLoader(mine, batch_size=None, collate_fn=lambda chunk: chunk)  # type: ignore
+
+    def on_predict_start(self) -> None:
+        if not logging.getLogger().handlers:  # a fresh process
+            logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+        self.bar = self.worker.start(self.trainer.global_rank, self.trainer.world_size)
+
+    def predict_step(self, batch: Sequence[int], batch_idx: int) -> None:
+        assert self.bar is not None
+        self.worker.do(batch, self.bar)
+
+    def on_predict_end(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _spread(worker: Worker, trainer: TrainerConfig) -> None:
+    """Run an evaluation on several devices, a process each; they meet in the part files alone."""
+    started = lightning.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        strategy="ddp_spawn",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    started.predict(Predictor(worker), return_predictions=False)
+    worker.forced = worker.examination.forced()
