@@ -229,8 +229,8 @@ def naive_distill(policy: Policy, rows: Sequence[SftRow], loss: Distill, alike: 
         for layer in range(len(student[0])):
             goals = torch.stack([teacher[i][layer][-rows[i].answer] for i in part]).detach()
             found = torch.stack([student[i][layer][-rows[i].answer] for i in part])
-            spread = ((goals - goals.mean()) ** 2).mean().sqrt()
-            distance = smooth_l1((found - goals) / spread).mean(dim=1).sum()
+            spread = (((goals - goals.mean()) ** 2).sum() / (goals.numel() - 1)).sqrt()
+            distance = (smooth_l1(found - goals) / spread).mean(dim=1).sum()
             total = total + loss.weight * distance / len(rows) / len(student[0])
     return total
 
@@ -240,8 +240,8 @@ def naive_distill(policy: Policy, rows: Sequence[SftRow], loss: Distill, alike: 
 def test_distillation_is_student_teacher_and_the_distance_before_the_answer(
     family: str, loss: Distill, alike: int
 ) -> None:
-    """Smooth L1 in units of the teacher's deviation, the mean over blocks and features; no gradient
-    to the goal."""
+    """Smooth L1 over the teacher's deviation, the mean over blocks and features; no gradient to the
+    goal."""
     policy = policy_with(twin(family, dtype=F64))
     rows = rows_of(loss, AtOnce(), stage=0)
     assert {row.latents for row in rows} == {3}
