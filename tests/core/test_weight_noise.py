@@ -113,12 +113,14 @@ WEIGHTS = [
 ]
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("noise", WEIGHTS, ids=repr)
 def test_a_row_under_weight_noise_is_a_model_with_edited_weights(
-    exact_model: Any, noise: Any, scope: str
+    name: str, noise: Any, scope: str
 ) -> None:
     """Row by row, in the phases of the scope; the answer is written with the clean weights."""
+    exact_model = twin(name, dtype=F64)
     noise = type(noise)(**{**vars(noise), "scope": scope})
     policy = policy_with(exact_model, noise=noise)
     rollouts = rolled(policy, make_prompts(2))
