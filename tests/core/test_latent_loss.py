@@ -36,7 +36,7 @@ from latentbench.noise.one_sided_gumbel import OneSidedGumbel
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy import Policy
 from latentbench.policy_loss.clipped import Clipped
-from latentbench.records import Rollouts, collate_prompts
+from latentbench.records import Groups, Rollouts, collate_prompts
 from latentbench.schema import AnswerConfig, RlConfig
 from latentbench.transform.first_token import FirstToken
 from latentbench.transform.invalid_mask import InvalidMask
@@ -426,6 +426,30 @@ def test_the_first_gradient_of_an_update_is_that_of_the_formulas(name: str, meth
     for row, score in enumerate(scored):
         total = total - (torch.from_numpy(advantages[row, : len(score)]) * score).sum() / count
     assert gradient_gap(fixed.gradient([]), gradients(policy.model, total)) < 1e-6
+
+
+@pytest.mark.parametrize("method", [LEPO, LATENT_GRPO], ids=lambda m: m[0])
+def test_transforms_see_the_mean_score_over_slots_and_tokens(method: Any) -> None:
+    """Length-normalised: answers of different lengths, from one token to all."""
+    title, carrier, noise, loss = method
+    policy = policy_with(twin("gpt2", dtype=F64), carrier, noise)
+    rollouts = rolled(policy, make_prompts(4, seed=5), 4, budget=5, seed=2)
+    lengths = torch.arange(16) % 5 + 1
+    answers = rollouts.answers
+    mask = (torch.arange(5)[None] < lengths[:, None]).long() * answers.text.mask
+    text = replace(answers.text, mask=mask)
+    answers = replace(answers, text=text, log_probs=answers.log_probs * mask)
+    seen: list[Groups] = []
+
+    def spy(advantages: torch.Tensor, groups: Groups, estimate: Any) -> torch.Tensor:
+        seen.append(groups)
+        return advantages
+
+    fixed = update_of(policy, loss, Mean(), (spy,), rollouts=replace(rollouts, answers=answers))
+    fixed.module._advantages(fixed.rollouts)
+    expected = [row.detach().mean() for row in naive_positions(policy, fixed.rollouts, title)]
+    assert gap(seen[0].log_probs.flatten(), torch.stack(expected)) < 1e-9
+    assert torch.equal(seen[0].lengths.flatten(), mask.sum(dim=1))
 
 
 def clipped(ratio: torch.Tensor, advantage: float) -> torch.Tensor:
