@@ -154,6 +154,10 @@ def test_a_replay_scores_what_was_rolled_out(pair: Pair) -> None:
 def same(one: Rollouts, other: Rollouts, rows: slice = slice(None)) -> bool:
     """Whether `other` is these rows of `one`, up to rounding."""
     width = other.answers.text.ids.shape[1]
+    for name, chosen in one.thoughts.choice.items():
+        finite = [t.clamp(min=-1e3) for t in (chosen[rows], other.thoughts.choice[name])]
+        if gap(*finite) > 1e-4:
+            return False
     return (
         one.texts[rows] == other.texts
         and gap(one.thoughts.vectors[rows], other.thoughts.vectors) < 1e-5
