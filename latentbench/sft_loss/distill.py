@@ -2,8 +2,9 @@
 student with latent slots, L = CE(student) + CE(teacher) + weight * KD.
 
 KD is the smooth L1 distance between the hidden states of student and teacher (detached) at the
-token before the answer, in every block, in units of the teacher's deviation over rows and features
-in that block (official model.py), there as here those of one micro-batch.
+token before the answer, divided by the teacher's deviation over rows and features and averaged over
+the blocks (official model.py, which counts the embeddings as one more). The deviation is, there as
+here, that of one micro-batch.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class Distill:
         loss = summed_cross_entropy(policy, student) / text_tokens(batch)
         loss = loss + self.teacher_weight * summed_cross_entropy(policy, teacher) / tokens
         goal = _before_answer(teacher, written).detach()
-        spread = goal.std(dim=(1, 2), keepdim=True, correction=0).clamp(min=1e-6)
+        spread = goal.std(dim=(1, 2), keepdim=True).clamp(min=1e-6)
         distance = torch.nn.functional.smooth_l1_loss(
-            _before_answer(student, rows) / spread, goal / spread, reduction="none"
+            _before_answer(student, rows), goal, reduction="none"
         )
-        return loss + self.weight * distance.mean(dim=(0, 2)).sum() / len(batch)
+        return loss + self.weight * (distance / spread).mean(dim=(0, 2)).sum() / len(batch)
 
 
 def _before_answer(run: Pass, rows: Sequence[SftRow]) -> torch.Tensor:

@@ -40,6 +40,8 @@ class InvalidMask:
             advantages = advantages.clone()
             for prompt in groups.truncated.any(dim=1).nonzero()[:, 0].tolist():
                 valid = (~groups.truncated[prompt]).nonzero()[:, 0]
+                if len(valid) == 0:
+                    continue
                 group = groups.pick(prompt, valid)
                 again = group.rewards if len(valid) == 1 else estimate(group)
                 advantages[prompt, valid] = again[0][:, None].to(advantages.dtype)
