@@ -21,6 +21,7 @@ from latentbench.evaluation_stage import (
     forget_parts,
     protocol_identity,
     questions_of,
+    second_opinions,
 )
 from latentbench.experiment import Clock, limit_threads
 from latentbench.layout import Layout
@@ -145,7 +146,8 @@ def _story(
         )
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, thoughts)
-    metrics = summary_metrics(items, protocol.ks)
+    opinions = second_opinions(items, benchmarks, protocol.second_opinion, checkpoint.home)
+    metrics = summary_metrics(items, protocol.ks) | opinions
     first = f"{benchmarks[0].name}/pass@1"
     directory.record(
         status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds

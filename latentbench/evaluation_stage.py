@@ -22,15 +22,18 @@ from torch.utils.data import DataLoader
 from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark, Examination, in_order, item_name
 from latentbench.evaluation.interventions import steps_under
+from latentbench.evaluation.second_opinion import second_opinion
 from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.policy import Decoding, Policy, fresh_draws
-from latentbench.preflight import device_of
+from latentbench.preflight import Home, device_of, marked_grader
 from latentbench.runtime.parts import FOLDER, Parts, weights_fingerprint
 from latentbench.runtime.progress import Bar
 from latentbench.runtime.provenance import digest
 from latentbench.schema import AnswerConfig, ProtocolConfig, TrainerConfig
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -72,6 +75,43 @@ def evaluate(
     return pd.concat(items, ignore_index=True), pd.concat(looked, ignore_index=True)
 
 
+def second_opinions(
+    items: pd.DataFrame, benchmarks: Sequence[Benchmark], grader: str | None, home: Home
+) -> dict[str, float]:
+    """How often another grader sees the final greedy answers differently, by benchmark.
+
+    `<benchmark>/second_opinion` is the share of answers that differ; examples go to the log. Empty
+    without a grader. Raises InputError for a name that is no reward.
+    """
+    if grader is None:
+        return {}
+    second = marked_grader(grader, "protocol.second_opinion", home)
+    metrics = {}
+    for benchmark in benchmarks:
+        final = (items["stage"] == "final") & (items["decode"] == "greedy")
+        rows = items.loc[final & (items["benchmark"] == benchmark.name)]
+        texts, golds = rows["answer_text"].tolist(), rows["gold"].tolist()
+        found = second_opinion(texts, golds, rows["correct"].tolist(), second)
+        if found.rate is None:
+            log.info("%s: %s can read none of its gold answers", benchmark.name, grader)
+            continue
+        metrics[f"{benchmark.name}/second_opinion"] = found.rate
+        log.info(
+            "%s: %s disagrees on %d of %d greedy answers",
+            benchmark.name,
+            grader,
+            found.disagreements,
+            found.compared,
+        )
+        for case in found.examples:
+            log.info(
+                "  %r, gold %s: %s, %s %s", case.text, case.gold, case.first, grader, case.second
+            )
+    for failure, count in getattr(second, "failures", {}).items():
+        log.info("%s: %d comparisons counted as not equal (%s)", grader, count, failure)
+    return metrics
+
+
 def forget_parts(directory: Path) -> None:
     """Remove the part files once their rows stand in items.parquet."""
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
@@ -96,7 +136,7 @@ def protocol_identity(
     """
     return digest(
         {
-            "items": {b.name: digest([p.uid for p in b.prompts]) for b in benchmarks},
+            "items": {b.name: digest([[p.uid, p.gold] for p in b.prompts]) for b in benchmarks},
             "graders": {b.name: list(b.grader) for b in benchmarks},
             "split": protocol.split,
             "samples": protocol.samples,
@@ -140,7 +180,7 @@ def _identity(examination: Examination, weights: str) -> str:
         examination.benchmark,
         asdict(examination.protocol),
     )
-    for free in ("batch_rows", "ks", "thought_items"):
+    for free in ("batch_rows", "ks", "thought_items", "second_opinion"):
         del protocol[free]
     content = [
         weights,

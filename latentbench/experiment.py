@@ -26,6 +26,7 @@ from latentbench.evaluation_stage import (
     forget_parts,
     protocol_identity,
     questions_of,
+    second_opinions,
 )
 from latentbench.init_stage import (
     Init,
@@ -243,6 +244,8 @@ def _story(
             with clock.phase("rl"):
                 extra = train(config, policy, layout, data, directory, loggers)
             evaluated("final")
+        items = pd.concat(findings.items, ignore_index=True)
+        extra |= second_opinions(items, benchmarks, config.protocol.second_opinion, home)
         metrics = _finish(config, directory, backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))

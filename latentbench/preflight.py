@@ -90,48 +90,75 @@ def load_benchmark(
     cannot read, naming the item.
     """
     own = name == home.name and home.splits is not None
+    if own and chosen.options:
+        raise InputError(
+            f"eval.{name}.options={dict(chosen.options)}: the run's own data set has its knobs "
+            f"below data; set data.{next(iter(chosen.options))}=..."
+        )
     if own and chosen.root is not None:
         raise InputError(
             f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
             "data.root=<directory>"
         )
-    splits = home.splits if own else _foreign_splits(name, chosen.root, home.root)
+    splits = home.splits if own else _foreign_splits(name, chosen, home.root)
     items = list(getattr(splits, split))[: chosen.limit][:most]
     if not items:
         raise InputError(f"eval={name}: has no {split} items; use protocol.split=test")
-    grader, reward = (home.grader, home.reward) if own else _foreign_grader(name, home)
-    if not own:  # the run's own data set has been checked by itself
+    grader, reward = home.grader, home.reward
+    if chosen.grader is not None:
+        grader, reward = chosen.grader, marked_grader(chosen.grader, f"eval.{name}.grader", home)
+    elif not own:
+        grader, reward = _foreign_grader(name, home)
+    if not own or chosen.grader is not None:  # else it has been checked by itself
         _check_split(f"eval={name}", items, reward, None)
+    if not own:
         _check_unseen(name, items, home)
     questions = tuple(item.question for item in items)
     settings = dataclasses.asdict(reward) | schema.packages_of([("reward", grader)])
     return Benchmark(name, tuple(layout.prompts(items)), questions, reward, (grader, settings))
 
 
-def _foreign_splits(name: str, root: str | None, home_root: str | None) -> Splits:
+def _foreign_splits(name: str, chosen: BenchmarkConfig, home_root: str | None) -> Splits:
     kind: Any = schema.plugin("data", name) if name in schema.plugin_names("data") else None
     if kind is None:
         raise InputError(f"eval={name}: no data set of that name in latentbench/data")
+    knobs = {field.name for field in dataclasses.fields(kind)} - {"name", "root"}
+    unknown = sorted(set(chosen.options) - knobs)
+    if unknown:
+        raise InputError(
+            f"eval.{name}.options={dict(chosen.options)}: {name} has no {unknown[0]}; it has "
+            f"{', '.join(sorted(knobs))}"
+        )
     takes_root = "root" in {field.name for field in dataclasses.fields(kind)}
-    if root is not None and not takes_root:
-        raise InputError(f"eval.{name}.root={root}: this data set reads no files; leave it out")
-    return kind(root=root or home_root).load() if takes_root else kind().load()
+    if chosen.root is not None and not takes_root:
+        raise InputError(f"eval.{name}.root={chosen.root}: this data set reads no files")
+    options = dict(chosen.options)
+    if takes_root:
+        options["root"] = chosen.root or home_root
+    return kind(**options).load()
 
 
 def _foreign_grader(name: str, home: Home) -> tuple[str, Any]:
-    """The grader that a data set names, with the marker of this model's answers where it has one;
-    the configured reward for a data set that names none."""
+    """The grader that a data set names; the configured reward for a data set that names none."""
     grader = getattr(schema.plugin("data", name), "grader", None)
     if grader is None:
         return home.grader, home.reward
-    known = grader in schema.plugin_names("reward")
-    kind: Any = schema.plugin("reward", grader) if known else None
+    return grader, marked_grader(grader, f"eval={name}: its grader", home)
+
+
+def marked_grader(grader: str, where: str, home: Home) -> Any:
+    """A reward by name, with the marker of this model's answers where it has one.
+
+    Raises InputError, which begins with `where`.
+    """
+    kind: Any = schema.plugin("reward", grader) if grader in schema.plugin_names("reward") else None
     if kind is None:
-        raise InputError(f"eval={name}: its grader {grader} is not in latentbench/reward")
+        legal = ", ".join(schema.plugin_names("reward"))
+        raise InputError(f"{where}={grader}: no such reward; choose one of {legal}")
     marked = "marker" in {field.name for field in dataclasses.fields(kind)}
     if marked and hasattr(home.reward, "marker"):
-        return grader, kind(marker=home.reward.marker)
-    return grader, kind()
+        return kind(marker=home.reward.marker)
+    return kind()
 
 
 def check_surroundings(config: Config) -> None:

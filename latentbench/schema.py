@@ -150,11 +150,14 @@ class AnswerConfig:
 class BenchmarkConfig:
     """One benchmark: the held-out part of a data set, or its first `limit` items.
 
-    `root` is where its files lie, if not below `data.root`.
+    `root` is where its files lie, if not below `data.root`; `options` are knobs of the data set,
+    such as {sample: logic_lm}; `grader` is a reward by name, where not the data set's own.
     """
 
     limit: int | None = None
     root: str | None = None
+    grader: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +172,9 @@ class ProtocolConfig:
     `intervention` puts something else into the slots: `zero`, the `mean` of all items at that step,
     the thoughts of another item (`shuffle`), Gaussian `noise` of the items' mean and deviation;
     `skip` leaves the slots out.
+
+    `second_opinion` names another grader, such as math_verify, that sees the greedy answers too:
+    how often it disagrees is logged and changes no score.
     """
 
     split: str = "test"
@@ -181,6 +187,7 @@ class ProtocolConfig:
     thought_items: int = 4
     latent_steps: int | None = None
     intervention: str = "none"
+    second_opinion: str | None = None
 
 
 @dataclass
@@ -682,6 +689,10 @@ def check_protocol(config: Any) -> None:
             "protocol.intervention": (protocol.intervention, INTERVENTIONS),
         }
     )
+    if protocol.second_opinion is not None:
+        _refuse_unknown(
+            {"protocol.second_opinion": (protocol.second_opinion, plugin_names("reward"))}
+        )
     for k in protocol.ks:
         if not 1 <= k <= protocol.samples:
             raise InputError(

@@ -64,6 +64,7 @@ class Arithmetic:
     modulus: int = 10
 
     template: ClassVar[Template] = Template(question_end="", step_end="", answer_start="#")
+    grader: ClassVar[str] = "exact_number"
 
     def __post_init__(self) -> None:
         if self.seed < 0:
