@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentbench.data._words import WORDS
 from latentbench.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 CHARACTER = "character"
+WORD = "word"
 MARKERS = ("<|start-latent|>", "<|latent|>", "<|end-latent|>")
 
 _PAD, _UNKNOWN, _EOS = "<pad>", "<unk>", "<eos>"
+_NOTATION = ("<<", ">>", "###")
 _GPT2_SIZE = 50_257
 _OPENAI_FILES = ("encoder.json", "vocab.bpe")
 _HF_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -56,6 +59,34 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of this project's generators; other text falls apart into characters.
+
+    A word takes the blank before it along, as in GPT-2. Digits stand one by one. Decoding gives the
+    text back unchanged.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = ["\n", *map(chr, range(0x20, 0x7F))]
+    words = [piece for word in WORDS for piece in (word, f" {word}")]
+    tokens = [_PAD, _UNKNOWN, _EOS, *characters, *_NOTATION, *words]
+    vocabulary = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
+    # The longest word of the vocabulary first, then the longest in what is left of the piece.
+    model = models.WordPiece(vocabulary, unk_token=_UNKNOWN, continuing_subword_prefix="")
+    backend = Tokenizer(model)
+    pieces = Regex(rf" ?[A-Za-z]+|{'|'.join(_NOTATION)}|[\s\S]")
+    backend.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")  # type: ignore
+    backend.decoder = decoders.Fuse()  # type: ignore
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=_PAD,
+        unk_token=_UNKNOWN,
+        eos_token=_EOS,
+        clean_up_tokenization_spaces=False,
+    )
+
+
 def load_tokenizer(path_or_id: str, revision: str | None) -> PreTrainedTokenizerBase:
     """`character`, a local directory (Hugging Face or original OpenAI GPT-2 layout) or a hub id.
 
@@ -64,6 +95,8 @@ def load_tokenizer(path_or_id: str, revision: str | None) -> PreTrainedTokenizer
     """
     if path_or_id == CHARACTER:
         return character_tokenizer()
+    if path_or_id == WORD:
+        return word_tokenizer()
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         return _from_directory(directory)

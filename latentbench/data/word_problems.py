@@ -1,0 +1,311 @@
+"""Word problems in the style of GSM8K, without any download: who has how many of what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import add, floordiv, mul, sub
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
+from latentbench.data._words import NAMES, OBJECTS
+from latentbench.errors import InputError
+from latentbench.records import Item, Splits, Template, content_uid
+
+OPERATORS = "+-*/&"
+MOST_STEPS = 8
+
+# Of 15 parts of all problems 12 may train, 1 validate and 2 test, whatever the sizes asked for.
+_PARTS = 15
+_PART_OF = ("validation", "test", "test", *["train"] * 12)
+# Draws come in blocks of one fixed size with a generator each: the stream of problems is the same
+# however much of it is read.
+_BLOCK = 1024
+# Blocks in a row that add nothing to a split before it counts as exhausted.
+_PATIENCE = 20
+# Sets these streams apart from others that start from the same small seed.
+_STREAM = 0x776F7264
+_OPERATION = {"+": add, "-": sub, "*": mul, "/": floordiv}
+_FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
+
+
+class _Fact(NamedTuple):
+    """One sentence: person `who` has a number (`operator` "="), or some relation to others."""
+
+    who: int
+    operator: str
+    number: int
+    of: tuple[int, ...] = ()
+
+    def sentence(self, names: Sequence[str], thing: tuple[str, str]) -> str:
+        number, plural = self.number, thing[1]
+        counted = thing[0] if number == 1 else plural
+        if self.operator == "=":
+            return f"{names[self.who]} has {number} {counted}."
+        if self.operator == "&":
+            told = f"as many {plural} as {names[self.of[0]]} and {names[self.of[1]]} together"
+        elif self.operator == "+":
+            told = f"{number} more {counted} than {names[self.of[0]]}"
+        elif self.operator == "-":
+            told = f"{number} fewer {counted} than {names[self.of[0]]}"
+        elif self.operator == "*":
+            times = "twice" if number == 2 else f"{number} times"
+            told = f"{times} as many {plural} as {names[self.of[0]]}"
+        else:
+            told = f"{_FRACTIONS[number]} as many {plural} as {names[self.of[0]]}"
+        return f"{names[self.who]} has {told}."
+
+
+class _Problem(NamedTuple):
+    """Facts in the order in which they are told, who is asked for, and the worked-out steps."""
+
+    facts: tuple[_Fact, ...]
+    asked: int
+    steps: tuple[str, ...]
+    answer: int
+
+    def question(self, names: Sequence[str], thing: tuple[str, str]) -> str:
+        told = [fact.sentence(names, thing) for fact in self.facts]
+        return " ".join([*told, f"How many {thing[1]} does {names[self.asked]} have?"])
+
+    def shape(self) -> str:
+        """The question without names and things: the same for problems that differ in those."""
+        order = dict.fromkeys(who for fact in self.facts for who in (fact.who, *fact.of))
+        renamed = {who: f"#{place}" for place, who in enumerate(order)}
+        names = [renamed.get(who, "") for who in range(max(order) + 1)]
+        return self.question(names, ("x", "x"))
+
+
+class _Draws:
+    """One problem's own uniform numbers, spent one by one."""
+
+    def __init__(self, uniforms: Sequence[float]) -> None:
+        self.rest = iter(uniforms)
+
+    def chance(self, probability: float) -> bool:
+        return next(self.rest) < probability
+
+    def below(self, count: int) -> int:
+        return int(next(self.rest) * count)
+
+    def sample(self, count: int, population: int) -> list[int]:
+        """`count` distinct numbers below `population`, in random order (Fisher-Yates)."""
+        deck = list(range(population))
+        for place in range(count):
+            other = place + self.below(population - place)
+            deck[place], deck[other] = deck[other], deck[place]
+        return deck[:count]
+
+
+@dataclass(frozen=True)
+class WordProblems:
+    """`Tom has 5 apples. Ann has 3 more apples than Tom. ... How many apples does Bob have?`
+
+    A problem is a graph of quantities. `min_steps` to `max_steps` relations lead to the person who is
+    asked for, each from the one before (`+` more, `-` fewer, `*` times, `/` a part, `&` two together,
+    the second an earlier one or one told for it); the last is the answer. With probability
+    `distractor_probability` a relation brings along one that nobody needs. Numbers that are told
+    lie in 1 to `max_number`, all quantities in 1 to `max_value`; `shuffle` tells the facts in random
+    order. `names` and `things` say how many of each are in use.
+
+    Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
+    without names and things, so no problem is held out whose copy under other names is trained on.
+    Raises InputError for knobs that cannot work and, in `load`, where distinct problems run out.
+    """
+
+    name: str = "word_problems"
+    seed: int = 0
+    min_steps: int = 2
+    max_steps: int = 3
+    operators: str = "+-"
+    max_number: int = 9
+    max_value: int = 9
+    distractor_probability: float = 0.0
+    shuffle: bool = False
+    names: int = 8
+    things: int = 4
+    n_train: int = 20000
+    n_validation: int = 500
+    n_test: int = 1000
+
+    template: ClassVar[Template] = Template()
+    grader: ClassVar[str] = "exact_number"
+
+    def __post_init__(self) -> None:
+        for key, value, low, high in (
+            ("seed", self.seed, 0, 2**32 - 1),
+            ("min_steps", self.min_steps, 1, MOST_STEPS),
+            ("max_steps", self.max_steps, self.min_steps, MOST_STEPS),
+            ("max_number", self.max_number, 2, 999),
+            ("max_value", self.max_value, 2, 9999),
+            ("names", self.names, self._persons(), len(NAMES)),
+            ("things", self.things, 1, len(OBJECTS)),
+            ("n_train", self.n_train, 1, 10**9),
+            ("n_validation", self.n_validation, 1, 10**9),
+            ("n_test", self.n_test, 1, 10**9),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"data.{key}={value}: must be {low} to {high} here")
+        chosen = set(self.operators)
+        if not chosen or not chosen <= set(OPERATORS) or len(chosen) < len(self.operators):
+            raise InputError(
+                f"data.operators={self.operators!r}: give some of '{OPERATORS}', each once"
+            )
+        if not 0 <= self.distractor_probability <= 1:
+            raise InputError(
+                f"data.distractor_probability={self.distractor_probability}: must lie in [0, 1]"
+            )
+
+    def load(self) -> Splits:
+        """The three splits, the same for the same knobs in every process and on every machine."""
+        pools = self._fill()
+        splits = Splits(train=pools["train"], validation=pools["validation"], test=pools["test"])
+        check_disjoint(splits)
+        provenance = {
+            "source": "generator",
+            "seed": self.seed,
+            "counts": self._sizes(),
+            "counts_by_steps": {name: _by_steps(pools[name]) for name in SPLITS},
+            "digest": splits_digest(splits),
+        }
+        return Splits(splits.train, splits.validation, splits.test, provenance)
+
+    def stream(self) -> Iterator[tuple[str, Item]]:
+        """Problems with the split that they belong to, without end and with repetitions."""
+        for drawn in self._blocks():
+            yield from drawn
+
+    def _persons(self) -> int:
+        """How many persons a problem may need."""
+        extra = ("&" in self.operators) + (self.distractor_probability > 0)
+        return 1 + self.max_steps * (1 + extra)
+
+    def _sizes(self) -> dict[str, int]:
+        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+
+    def _split_of(self, problem: _Problem) -> str:
+        return _PART_OF[content_uid(f"{self.seed} {problem.shape()}") % _PARTS]
+
+    def _fill(self) -> dict[str, list[Item]]:
+        """Draw until each split is full; a split's first problems do not depend on any size."""
+        sizes = self._sizes()
+        pools: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}
+        idle = dict.fromkeys(SPLITS, 0)
+        for drawn in self._blocks():
+            before = {split: len(pools[split]) for split in SPLITS}
+            for split, item in drawn:
+                if len(pools[split]) < sizes[split]:
+                    pools[split].setdefault(item.question, item)
+            if all(len(pools[split]) == sizes[split] for split in SPLITS):
+                break
+            for split in SPLITS:
+                stuck = len(pools[split]) == before[split] < sizes[split]
+                idle[split] = idle[split] + 1 if stuck else 0
+                if idle[split] == _PATIENCE:
+                    raise InputError(
+                        f"data.n_{split}={sizes[split]}: only {len(pools[split])} distinct problems "
+                        "were found with these knobs; lower it or raise data.max_value, "
+                        "data.max_steps, data.names or data.things"
+                    )
+        return {split: list(pools[split].values()) for split in SPLITS}
+
+    def _blocks(self) -> Iterator[list[tuple[str, Item]]]:
+        block = 0
+        # A relation takes up to 8 draws, a shuffled fact 1, a name 1; the rest is slack.
+        width = 16 + 12 * self._persons()
+        while True:
+            seeds = np.random.SeedSequence([self.seed, _STREAM, block])
+            generator = np.random.Generator(np.random.Philox(seeds))
+            drawn = []
+            for row in generator.random((_BLOCK, width)).tolist():
+                draws = _Draws(row)
+                problem = self._problem(draws)
+                if problem is not None:
+                    who = [NAMES[place] for place in draws.sample(self._persons(), self.names)]
+                    thing = OBJECTS[draws.below(self.things)]
+                    item = Item(problem.question(who, thing), problem.steps, str(problem.answer))
+                    drawn.append((self._split_of(problem), item))
+            yield drawn
+            block += 1
+
+    def _problem(self, draws: _Draws) -> _Problem | None:
+        """One problem; None where the values that came up leave no relation to go on with."""
+        values = [1 + draws.below(min(self.max_number, self.max_value))]
+        facts, steps, last = [_Fact(0, "=", values[0])], [], 0
+        needed = [0]
+        for _ in range(self.min_steps + draws.below(self.max_steps - self.min_steps + 1)):
+            relation = self._relation(draws, values, last, needed)
+            if relation is None:
+                return None
+            told, step = relation
+            facts += told
+            steps.append(step)
+            last = told[-1].who
+            needed += [fact.who for fact in told]
+            if draws.chance(self.distractor_probability):
+                facts.append(self._distractor(draws, values, needed[draws.below(len(needed))]))
+        if self.shuffle:
+            facts = [facts[place] for place in draws.sample(len(facts), len(facts))]
+        return _Problem(tuple(facts), last, tuple(steps), values[last])
+
+    def _relation(
+        self, draws: _Draws, values: list[int], of: int, needed: Sequence[int]
+    ) -> tuple[list[_Fact], str] | None:
+        """A new quantity made from that of person `of`: the facts that tell it, and its step."""
+        value = values[of]
+        partners = [who for who in needed if who != of and value + values[who] <= self.max_value]
+        numbers = self._numbers(value)
+        if "&" in self.operators and value < self.max_value:
+            numbers["&"] = range(1, min(self.max_number, self.max_value - value) + 1)
+        possible = [operator for operator in self.operators if numbers.get(operator)]
+        if not possible:
+            return None
+        operator = possible[draws.below(len(possible))]
+        number = numbers[operator][draws.below(len(numbers[operator]))]
+        if operator != "&":
+            result = _OPERATION[operator](value, number)
+            fact = _Fact(len(values), operator, number, (of,))
+            values.append(result)
+            return [fact], f"<<{value}{operator}{number}={result}>>"
+        known = bool(partners) and draws.chance(0.5)
+        told = []
+        if known:
+            partner = partners[draws.below(len(partners))]
+        else:
+            partner = len(values)
+            values.append(number)
+            told = [_Fact(partner, "=", number)]
+        result = value + values[partner]
+        fact = _Fact(len(values), "&", 0, (of, partner))
+        step = f"<<{value}+{values[partner]}={result}>>"
+        values.append(result)
+        return [*told, fact], step
+
+    def _distractor(self, draws: _Draws, values: list[int], of: int) -> _Fact:
+        """A quantity that nobody needs: made from that of person `of`, or simply told."""
+        numbers = self._numbers(values[of])
+        possible = [operator for operator in self.operators if numbers.get(operator)] + ["="]
+        numbers["="] = range(1, min(self.max_number, self.max_value) + 1)
+        operator = possible[draws.below(len(possible))]
+        number = numbers[operator][draws.below(len(numbers[operator]))]
+        fact = _Fact(len(values), operator, number, () if operator == "=" else (of,))
+        values.append(number if operator == "=" else _OPERATION[operator](values[of], number))
+        return fact
+
+    def _numbers(self, value: int) -> dict[str, Sequence[int]]:
+        """For each operator on a quantity, the numbers that keep the result in range and whole."""
+        most = self.max_number
+        return {
+            "+": range(1, min(most, self.max_value - value) + 1),
+            "-": range(1, min(most, value - 1) + 1),
+            "*": range(2, min(most, self.max_value // value) + 1),
+            "/": [part for part in _FRACTIONS if value % part == 0],
+        }
+
+
+def _by_steps(items: Sequence[Item]) -> dict[str, int]:
+    counts = Counter(len(item.steps) for item in items)
+    return {str(length): counts[length] for length in sorted(counts)}
