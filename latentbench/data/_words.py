@@ -14,10 +14,60 @@ OBJECTS = (
     *(("button", "buttons"), ("stone", "stones"), ("ticket", "tickets"), ("plum", "plums")),
     *(("sticker", "stickers"), ("ribbon", "ribbons"), ("lamp", "lamps"), ("cup", "cups")),
 )
-PROBLEM_WORDS = tuple(
-    "How many does have has more fewer than times as twice half a third quarter and together".split()
+PROBLEM_WORDS = (
+    *("How", "many", "does", "have", "has", "more", "fewer", "than", "times", "as", "twice"),
+    *("half", "a", "third", "quarter", "and", "together"),
+)
+
+PROSQA_NAMES = (
+    *("Tom", "Bob", "Max", "Gabriel", "Polly", "Oliver", "Alex", "Jack", "Carol"),
+    *("Sam", "Stella", "Sally", "Eva", "Fae", "Rex", "Davis", "Wren"),
+)
+PROSQA_CATEGORIES = (
+    *("bompus", "boompus", "brimpus", "chorpus", "dumpus", "felpus", "fompus", "gerpus"),
+    *("gorpus", "grimpus", "gwompus", "hilpus", "impus", "jelpus", "jompus", "kerpus"),
+    *("lempus", "lorpus", "numpus", "quimpus", "rempus", "rompus", "rorpus", "scrompus"),
+    *("shumpus", "sterpus", "storpus", "terpus", "timpus", "tumpus", "vumpus", "worpus"),
+    *("wumpus", "yerpus", "yimpus", "yumpus", "zhorpus", "zumpus"),
+)
+PRONTOQA_NAMES = ("Sally", "Sam", "Max", "Polly", "Stella", "Fae", "Wren", "Alex", "Rex")
+PRONTOQA_CATEGORIES = (
+    *("brimpus", "dumpus", "gorpus", "grimpus", "impus", "jompus", "lempus", "lorpus"),
+    *("numpus", "rompus", "shumpus", "sterpus", "tumpus", "vumpus", "wumpus", "yumpus", "zumpus"),
+)
+# Properties of one family exclude each other.
+PRONTOQA_FAMILIES = (
+    ("aggressive", "amenable", "angry", "kind", "mean"),
+    ("bitter", "sour", "spicy", "sweet"),
+    ("blue", "brown", "orange", "red"),
+    ("bright", "dull"),
+    ("cold", "hot", "temperate"),
+    ("discordant", "loud", "melodic", "muffled"),
+    ("earthy", "floral", "fruity"),
+    ("fast", "moderate", "slow"),
+    ("feisty", "happy", "nervous", "shy"),
+    ("large", "small"),
+    ("liquid", "luminous", "metallic", "wooden"),
+    ("opaque", "transparent"),
+    ("overcast", "rainy", "snowy", "sunny", "windy"),
+)
+LOGIC_WORDS = (
+    *("Each", "Every", "Is", "True", "False", "true", "false"),
+    *("is", "are", "an", "or", "not"),
 )
 
 WORDS = tuple(
-    dict.fromkeys([*NAMES, *(form for forms in OBJECTS for form in forms), *PROBLEM_WORDS])
+    dict.fromkeys(
+        [
+            *NAMES,
+            *(form for forms in OBJECTS for form in forms),
+            *PROBLEM_WORDS,
+            *PROSQA_NAMES,
+            *PROSQA_CATEGORIES,
+            *(f"{category}es".capitalize() for category in PRONTOQA_CATEGORIES),
+            *(f"{category}es" for category in PRONTOQA_CATEGORIES),
+            *(word for family in PRONTOQA_FAMILIES for word in family),
+            *LOGIC_WORDS,
+        ]
+    )
 )

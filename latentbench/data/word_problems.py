@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import add, floordiv, mul, sub
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
+from latentbench.data._generated import as_splits, fill, split_of
 from latentbench.data._words import NAMES, OBJECTS
 from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template, content_uid
+from latentbench.records import Item, Splits, Template
 
 OPERATORS = "+-*/&"
 MOST_STEPS = 8
 
-# Of 15 parts of all problems 12 may train, 1 validate and 2 test, whatever the sizes asked for.
-_PARTS = 15
-_PART_OF = ("validation", "test", "test", *["train"] * 12)
-# Draws come in blocks of one fixed size with a generator each: the stream of problems is the same
-# however much of it is read.
+# Uniform numbers are drawn for so many problems at once.
 _BLOCK = 1024
-# Blocks in a row that add nothing to a split before it counts as exhausted.
-_PATIENCE = 20
 # Sets these streams apart from others that start from the same small seed.
 _STREAM = 0x776F7264
+_FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 _OPERATION = {"+": add, "-": sub, "*": mul, "/": floordiv}
 _FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
 
@@ -104,12 +99,12 @@ class _Draws:
 class WordProblems:
     """`Tom has 5 apples. Ann has 3 more apples than Tom. ... How many apples does Bob have?`
 
-    A problem is a graph of quantities. `min_steps` to `max_steps` relations lead to the person who is
-    asked for, each from the one before (`+` more, `-` fewer, `*` times, `/` a part, `&` two together,
-    the second an earlier one or one told for it); the last is the answer. With probability
+    A problem is a graph of quantities. `min_steps` to `max_steps` relations lead to the person who
+    is asked for, each from the one before: `+` more, `-` fewer, `*` times, `/` a part, `&` two
+    together, the second an earlier one or one told for it. With probability
     `distractor_probability` a relation brings along one that nobody needs. Numbers that are told
-    lie in 1 to `max_number`, all quantities in 1 to `max_value`; `shuffle` tells the facts in random
-    order. `names` and `things` say how many of each are in use.
+    lie in 1 to `max_number`, all quantities in 1 to `max_value`; `shuffle` tells the facts in
+    random order. `names` and `things` say how many of each are in use.
 
     Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
     without names and things, so no problem is held out whose copy under other names is trained on.
@@ -161,65 +156,21 @@ class WordProblems:
 
     def load(self) -> Splits:
         """The three splits, the same for the same knobs in every process and on every machine."""
-        pools = self._fill()
-        splits = Splits(train=pools["train"], validation=pools["validation"], test=pools["test"])
-        check_disjoint(splits)
-        provenance = {
-            "source": "generator",
-            "seed": self.seed,
-            "counts": self._sizes(),
-            "counts_by_steps": {name: _by_steps(pools[name]) for name in SPLITS},
-            "digest": splits_digest(splits),
-        }
-        return Splits(splits.train, splits.validation, splits.test, provenance)
+        return as_splits(self._pools(), self.seed)
+
+    def write(self, directory: str | Path) -> None:
+        """The three splits as files in the line format of GSM8K-Aug, in a directory that exists."""
+        for split, items in self._pools().items():
+            lines = "".join(f"{as_line(item)}\n" for item in items)
+            (Path(directory) / _FILES[split]).write_text(lines)
 
     def stream(self) -> Iterator[tuple[str, Item]]:
         """Problems with the split that they belong to, without end and with repetitions."""
-        for drawn in self._blocks():
-            yield from drawn
-
-    def _persons(self) -> int:
-        """How many persons a problem may need."""
-        extra = ("&" in self.operators) + (self.distractor_probability > 0)
-        return 1 + self.max_steps * (1 + extra)
-
-    def _sizes(self) -> dict[str, int]:
-        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
-
-    def _split_of(self, problem: _Problem) -> str:
-        return _PART_OF[content_uid(f"{self.seed} {problem.shape()}") % _PARTS]
-
-    def _fill(self) -> dict[str, list[Item]]:
-        """Draw until each split is full; a split's first problems do not depend on any size."""
-        sizes = self._sizes()
-        pools: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}
-        idle = dict.fromkeys(SPLITS, 0)
-        for drawn in self._blocks():
-            before = {split: len(pools[split]) for split in SPLITS}
-            for split, item in drawn:
-                if len(pools[split]) < sizes[split]:
-                    pools[split].setdefault(item.question, item)
-            if all(len(pools[split]) == sizes[split] for split in SPLITS):
-                break
-            for split in SPLITS:
-                stuck = len(pools[split]) == before[split] < sizes[split]
-                idle[split] = idle[split] + 1 if stuck else 0
-                if idle[split] == _PATIENCE:
-                    raise InputError(
-                        f"data.n_{split}={sizes[split]}: only {len(pools[split])} distinct problems "
-                        "were found with these knobs; lower it or raise data.max_value, "
-                        "data.max_steps, data.names or data.things"
-                    )
-        return {split: list(pools[split].values()) for split in SPLITS}
-
-    def _blocks(self) -> Iterator[list[tuple[str, Item]]]:
-        block = 0
-        # A relation takes up to 8 draws, a shuffled fact 1, a name 1; the rest is slack.
+        seeds = np.random.SeedSequence([self.seed, _STREAM])
+        generator = np.random.Generator(np.random.Philox(seeds))
+        # A relation with its distractor takes up to 10 draws; a fact, its place and a name 2 more.
         width = 16 + 12 * self._persons()
         while True:
-            seeds = np.random.SeedSequence([self.seed, _STREAM, block])
-            generator = np.random.Generator(np.random.Philox(seeds))
-            drawn = []
             for row in generator.random((_BLOCK, width)).tolist():
                 draws = _Draws(row)
                 problem = self._problem(draws)
@@ -227,9 +178,17 @@ class WordProblems:
                     who = [NAMES[place] for place in draws.sample(self._persons(), self.names)]
                     thing = OBJECTS[draws.below(self.things)]
                     item = Item(problem.question(who, thing), problem.steps, str(problem.answer))
-                    drawn.append((self._split_of(problem), item))
-            yield drawn
-            block += 1
+                    yield split_of(self.seed, problem.shape()), item
+
+    def _pools(self) -> dict[str, list[Item]]:
+        sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+        way_out = "lower it, or raise data.max_value, data.max_steps, data.names or data.things"
+        return fill(self.stream(), sizes, lambda item: item.question, way_out)
+
+    def _persons(self) -> int:
+        """How many persons a problem may need."""
+        extra = ("&" in self.operators) + (self.distractor_probability > 0)
+        return 1 + self.max_steps * (1 + extra)
 
     def _problem(self, draws: _Draws) -> _Problem | None:
         """One problem; None where the values that came up leave no relation to go on with."""
@@ -306,6 +265,6 @@ class WordProblems:
         }
 
 
-def _by_steps(items: Sequence[Item]) -> dict[str, int]:
-    counts = Counter(len(item.steps) for item in items)
-    return {str(length): counts[length] for length in sorted(counts)}
+def as_line(item: Item) -> str:
+    """An item as a line of GSM8K-Aug: `question||<<step>> <<step>> #### answer`."""
+    return f"{item.question}||{' '.join(item.steps)} #### {item.answer}"
