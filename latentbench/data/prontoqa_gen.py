@@ -37,11 +37,14 @@ class ProntoqaGen:
     same person leads nowhere, and a category that nobody belongs to has the property that is
     asked about, negated. Records have the fields of the published files (5 hops, 6 steps), whose
     `idx_to_symbol` and `edges` leave out categories that only ever occur as a plural after `are`.
-    Raises InputError for knobs that cannot work.
+    `root` is where other benchmarks of the run find their files (`eval=[prontoqa_gen,prontoqa]`);
+    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
+    sizes beyond the distinct problems that turn up.
     """
 
     name: str = "prontoqa_gen"
     seed: int = 0
+    root: str | None = None
     hops: int = 5
     n_train: int = 9000
     n_validation: int = 200

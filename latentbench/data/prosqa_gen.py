@@ -43,11 +43,15 @@ class ProsqaGen:
     is not below the other one: `min_hops` to `max_hops` away; the wrong option is a leaf below the
     other root alone.
     `nodes` counts those drawn; nodes without any edge are left out. Records have the fields of the
-    published files. Raises InputError for knobs that cannot work.
+    published files.
+    `root` is where other benchmarks of the run find their files (`eval=[prosqa_gen,prosqa]`);
+    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
+    sizes beyond the distinct problems that turn up.
     """
 
     name: str = "prosqa_gen"
     seed: int = 0
+    root: str | None = None
     nodes: int = 28
     min_hops: int = 3
     max_hops: int = 6

@@ -108,13 +108,16 @@ class WordProblems:
 
     Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
     without names and things, so no problem is held out whose copy under other names is trained on.
-    Raises InputError for knobs that cannot work and, in `load`, where distinct problems run out.
+    `root` is where other benchmarks of the run find their files (`eval=[word_problems,gsm8k]`);
+    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
+    sizes beyond the distinct problems that turn up.
     """
 
     name: str = "word_problems"
     seed: int = 0
-    min_steps: int = 2
-    max_steps: int = 3
+    root: str | None = None
+    min_steps: int = 3
+    max_steps: int = 4
     operators: str = "+-"
     max_number: int = 9
     max_value: int = 9
@@ -170,15 +173,22 @@ class WordProblems:
         generator = np.random.Generator(np.random.Philox(seeds))
         # A relation with its distractor takes up to 10 draws; a fact, its place and a name 2 more.
         width = 16 + 12 * self._persons()
-        while True:
+        found = True
+        while found:
+            found = False
             for row in generator.random((_BLOCK, width)).tolist():
                 draws = _Draws(row)
                 problem = self._problem(draws)
                 if problem is not None:
+                    found = True
                     who = [NAMES[place] for place in draws.sample(self._persons(), self.names)]
                     thing = OBJECTS[draws.below(self.things)]
                     item = Item(problem.question(who, thing), problem.steps, str(problem.answer))
                     yield split_of(self.seed, problem.shape()), item
+        raise InputError(
+            f"data.operators={self.operators!r}: hardly ever {self.min_steps} steps in a row with "
+            f"data.max_value={self.max_value}; add '+' and '-', or raise data.max_value"
+        )
 
     def _pools(self) -> dict[str, list[Item]]:
         sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
