@@ -36,15 +36,15 @@ def fill(
     a split finds no new problem for a long time.
     """
     pools: dict[str, dict[str, T]] = {split: {} for split in SPLITS}
-    open_since = dict.fromkeys(SPLITS, 0)
+    grown: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for count, (split, problem) in enumerate(stream):
         pool = pools[split]
         if len(pool) < sizes[split] and question(problem) not in pool:
             pool[question(problem)] = problem
-            open_since[split] = count
+            grown[split] = count
             if all(len(pools[name]) == sizes[name] for name in SPLITS):
                 break
-        for name, since in open_since.items():
+        for name, since in grown.items():
             if len(pools[name]) < sizes[name] and count - since > _PATIENCE:
                 raise InputError(
                     f"data.n_{name}={sizes[name]}: only {len(pools[name])} distinct problems were "

@@ -30,8 +30,11 @@ def generated(count: int, task: ProsqaGen = SMALL) -> list[Record]:
 
 
 def published() -> list[Record]:
-    parts = [gzip.open(PUBLISHED / f"{name}.json.gz", "rt").read() for name in ("valid", "test")]
-    return [record for part in parts for record in json.loads(part)]
+    records = []
+    for name in ("valid", "test"):
+        with gzip.open(PUBLISHED / f"{name}.json.gz", "rt") as file:
+            records += json.load(file)
+    return records
 
 
 def parsed(question: str) -> tuple[list[tuple[str, str]], str, tuple[str, str]]:
