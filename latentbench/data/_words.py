@@ -16,7 +16,8 @@ OBJECTS = (
 )
 PROBLEM_WORDS = (
     *("How", "many", "does", "have", "has", "more", "fewer", "than", "times", "as", "twice"),
-    *("half", "a", "third", "quarter", "and", "together"),
+    *("half", "a", "third", "quarter", "and", "together", "owns", "The", "bag", "of", "holds"),
+    *("but", "the", "number", "that", "For", "each", "there", "are"),
 )
 
 PROSQA_NAMES = (

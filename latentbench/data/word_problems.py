@@ -17,6 +17,7 @@ from latentbench.records import Item, Splits, Template
 
 OPERATORS = "+-*/&"
 MOST_STEPS = 8
+MOST_PHRASINGS = 3
 
 # Uniform numbers are drawn for so many problems at once.
 _BLOCK = 1024
@@ -27,6 +28,41 @@ _OPERATION = {"+": add, "-": sub, "*": mul, "/": floordiv}
 _FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
 
 
+# How each relation may be told. The third of `+`, `-` and `/` tells it from the other end.
+_PHRASINGS = {
+    "=": (
+        "{who} has {n} {counted}.",
+        "{who} owns {n} {counted}.",
+        "The bag of {who} holds {n} {counted}.",
+    ),
+    "+": (
+        "{who} has {n} more {counted} than {one}.",
+        "{who} has as many {things} as {one} and {n} more.",
+        "{one} has {n} fewer {counted} than {who}.",
+    ),
+    "-": (
+        "{who} has {n} fewer {counted} than {one}.",
+        "{who} has as many {things} as {one} but {n} fewer.",
+        "{one} has {n} more {counted} than {who}.",
+    ),
+    "*": (
+        "{who} has {times} as many {things} as {one}.",
+        "{who} has {n} times the number of {things} that {one} has.",
+        "For each {thing} of {one} there are {n} of {who}.",
+    ),
+    "/": (
+        "{who} has {part} as many {things} as {one}.",
+        "{who} has {part} of the number of {things} that {one} has.",
+        "{one} has {times} as many {things} as {who}.",
+    ),
+    "&": (
+        "{who} has as many {things} as {one} and {other} together.",
+        "{one} and {other} together have as many {things} as {who}.",
+        "{who} has the number of {things} that {one} and {other} have together.",
+    ),
+}
+
+
 class _Fact(NamedTuple):
     """One sentence: person `who` has a number (`operator` "="), or some relation to others."""
 
@@ -35,23 +71,19 @@ class _Fact(NamedTuple):
     number: int
     of: tuple[int, ...] = ()
 
-    def sentence(self, names: Sequence[str], thing: tuple[str, str]) -> str:
-        number, plural = self.number, thing[1]
-        counted = thing[0] if number == 1 else plural
-        if self.operator == "=":
-            return f"{names[self.who]} has {number} {counted}."
-        if self.operator == "&":
-            told = f"as many {plural} as {names[self.of[0]]} and {names[self.of[1]]} together"
-        elif self.operator == "+":
-            told = f"{number} more {counted} than {names[self.of[0]]}"
-        elif self.operator == "-":
-            told = f"{number} fewer {counted} than {names[self.of[0]]}"
-        elif self.operator == "*":
-            times = "twice" if number == 2 else f"{number} times"
-            told = f"{times} as many {plural} as {names[self.of[0]]}"
-        else:
-            told = f"{_FRACTIONS[number]} as many {plural} as {names[self.of[0]]}"
-        return f"{names[self.who]} has {told}."
+    def sentence(self, names: Sequence[str], thing: tuple[str, str], phrasing: int) -> str:
+        others = [names[person] for person in self.of]
+        return _PHRASINGS[self.operator][phrasing].format(
+            who=names[self.who],
+            one=others[0] if others else None,
+            other=others[-1] if others else None,
+            n=self.number,
+            times="twice" if self.number == 2 else f"{self.number} times",
+            part=_FRACTIONS.get(self.number),
+            thing=thing[0],
+            things=thing[1],
+            counted=thing[self.number != 1],
+        )
 
 
 class _Problem(NamedTuple):
@@ -62,16 +94,21 @@ class _Problem(NamedTuple):
     steps: tuple[str, ...]
     answer: int
 
-    def question(self, names: Sequence[str], thing: tuple[str, str]) -> str:
-        told = [fact.sentence(names, thing) for fact in self.facts]
+    def question(
+        self, names: Sequence[str], thing: tuple[str, str], phrasings: Sequence[int]
+    ) -> str:
+        told = [
+            fact.sentence(names, thing, phrasing)
+            for fact, phrasing in zip(self.facts, phrasings, strict=True)
+        ]
         return " ".join([*told, f"How many {thing[1]} does {names[self.asked]} have?"])
 
     def shape(self) -> str:
-        """The question without names and things: the same for problems that differ in those."""
+        """The question without names, things and phrasings: the same for all that share it."""
         order = dict.fromkeys(who for fact in self.facts for who in (fact.who, *fact.of))
         renamed = {who: f"#{place}" for place, who in enumerate(order)}
         names = [renamed.get(who, "") for who in range(max(order) + 1)]
-        return self.question(names, ("x", "x"))
+        return self.question(names, ("x", "x"), [0] * len(self.facts))
 
 
 class _Draws:
@@ -104,10 +141,12 @@ class WordProblems:
     together, the second an earlier one or one told for it. With probability
     `distractor_probability` a relation brings along one that nobody needs. Numbers that are told
     lie in 1 to `max_number`, all quantities in 1 to `max_value`; `shuffle` tells the facts in
-    random order. `names` and `things` say how many of each are in use.
+    random order. `names`, `things` and `phrasings` say how many of each are in use; the third
+    phrasing of most relations tells them from the other end.
 
     Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
-    without names and things, so no problem is held out whose copy under other names is trained on.
+    without names, things and phrasings, so no problem is held out whose copy under other names is
+    trained on.
     `root` is where other benchmarks of the run find their files (`eval=[word_problems,gsm8k]`);
     nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
     sizes beyond the distinct problems that turn up.
@@ -125,6 +164,7 @@ class WordProblems:
     shuffle: bool = False
     names: int = 8
     things: int = 4
+    phrasings: int = 1
     n_train: int = 20000
     n_validation: int = 500
     n_test: int = 1000
@@ -133,6 +173,10 @@ class WordProblems:
     grader: ClassVar[str] = "exact_number"
 
     def __post_init__(self) -> None:
+        if not 0 <= self.distractor_probability <= 1:
+            raise InputError(
+                f"data.distractor_probability={self.distractor_probability}: must lie in [0, 1]"
+            )
         for key, value, low, high in (
             ("seed", self.seed, 0, 2**32 - 1),
             ("min_steps", self.min_steps, 1, MOST_STEPS),
@@ -141,6 +185,7 @@ class WordProblems:
             ("max_value", self.max_value, 2, 9999),
             ("names", self.names, self._persons(), len(NAMES)),
             ("things", self.things, 1, len(OBJECTS)),
+            ("phrasings", self.phrasings, 1, MOST_PHRASINGS),
             ("n_train", self.n_train, 1, 10**9),
             ("n_validation", self.n_validation, 1, 10**9),
             ("n_test", self.n_test, 1, 10**9),
@@ -151,10 +196,6 @@ class WordProblems:
         if not chosen or not chosen <= set(OPERATORS) or len(chosen) < len(self.operators):
             raise InputError(
                 f"data.operators={self.operators!r}: give some of '{OPERATORS}', each once"
-            )
-        if not 0 <= self.distractor_probability <= 1:
-            raise InputError(
-                f"data.distractor_probability={self.distractor_probability}: must lie in [0, 1]"
             )
 
     def load(self) -> Splits:
@@ -171,7 +212,7 @@ class WordProblems:
         """Problems with the split that they belong to, without end and with repetitions."""
         seeds = np.random.SeedSequence([self.seed, _STREAM])
         generator = np.random.Generator(np.random.Philox(seeds))
-        # A relation with its distractor takes up to 10 draws; a fact, its place and a name 2 more.
+        # A relation with its distractor takes up to 8 draws; a person's name, fact and its place 3.
         width = 16 + 12 * self._persons()
         found = True
         while found:
@@ -183,7 +224,9 @@ class WordProblems:
                     found = True
                     who = [NAMES[place] for place in draws.sample(self._persons(), self.names)]
                     thing = OBJECTS[draws.below(self.things)]
-                    item = Item(problem.question(who, thing), problem.steps, str(problem.answer))
+                    told = [draws.below(self.phrasings) for _ in problem.facts]
+                    question = problem.question(who, thing, told)
+                    item = Item(question, problem.steps, str(problem.answer))
                     yield split_of(self.seed, problem.shape()), item
         raise InputError(
             f"data.operators={self.operators!r}: hardly ever {self.min_steps} steps in a row with "

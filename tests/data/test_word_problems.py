@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,14 @@ HARD = WordProblems(
     n_validation=40,
     n_test=80,
 )
-TIMES = {"twice": 2, "half": Fraction(1, 2), "a third": Fraction(1, 3), "a quarter": Fraction(1, 4)}
+VARIED = replace(HARD, phrasings=3)
+FACTORS = {
+    "twice": 2,
+    "half": Fraction(1, 2),
+    "a third": Fraction(1, 3),
+    "a quarter": Fraction(1, 4),
+}
+PART = "half|a third|a quarter"
 
 
 def everything(splits: Splits) -> list[Item]:
@@ -47,33 +56,66 @@ def read(question: str) -> tuple[list[str], str]:
     return facts, found[2]
 
 
+def factor(words: str) -> Fraction:
+    return Fraction(FACTORS.get(words) or int(words.split()[0]))
+
+
+def relation(fact: str) -> tuple[str, list[str], Callable[..., Fraction]]:
+    """Who is told about, from whom, and how: each English sentence by a pattern of its own."""
+    n = r"(?P<n>\d+)"
+    who, one, other = (rf"(?P<{person}>[A-Z]\w+)" for person in ("who", "one", "other"))
+    times, part = rf"(?P<times>{n} times|twice)", rf"(?P<part>{PART})"
+    rules: dict[str, Callable[..., Fraction]] = {
+        rf"{who} (has|owns) {n} \w+": lambda g: Fraction(g["n"]),
+        rf"The bag of {who} holds {n} \w+": lambda g: Fraction(g["n"]),
+        rf"{who} has {n} more \w+ than {one}": lambda g, x: x + int(g["n"]),
+        rf"{who} has as many \w+ as {one} and {n} more": lambda g, x: x + int(g["n"]),
+        rf"{who} has {n} fewer \w+ than {one}": lambda g, x: x - int(g["n"]),
+        rf"{who} has as many \w+ as {one} but {n} fewer": lambda g, x: x - int(g["n"]),
+        rf"{who} has {times} as many \w+ as {one}": lambda g, x: x * factor(g["times"]),
+        rf"{who} has {n} times the number of \w+ that {one} has": lambda g, x: x * int(g["n"]),
+        rf"For each \w+ of {one} there are {n} of {who}": lambda g, x: x * int(g["n"]),
+        rf"{who} has {part} as many \w+ as {one}": lambda g, x: x * factor(g["part"]),
+        rf"{who} has {part} of the number of \w+ that {one} has": lambda g, x: (
+            x * factor(g["part"])
+        ),
+        rf"{who} has as many \w+ as {one} and {other} together": lambda g, x, y: x + y,
+        rf"{one} and {other} together have as many \w+ as {who}": lambda g, x, y: x + y,
+        rf"{who} has the number of \w+ that {one} and {other} have together": (
+            lambda g, x, y: x + y
+        ),
+    }
+    for pattern, rule in rules.items():
+        if found := re.fullmatch(pattern + r"\.", fact):
+            groups = found.groupdict()
+            others = [groups[person] for person in ("one", "other") if groups.get(person)]
+            return groups["who"], others, partial(rule, groups)
+    raise AssertionError(fact)
+
+
+def inverted(fact: str) -> str | None:
+    """The same fact told from its other end, where English has such a form."""
+    if more := re.fullmatch(r"(\w+) has (\d+) (more|fewer) (\w+) than (\w+)\.", fact):
+        turned = "fewer" if more[3] == "more" else "more"
+        return f"{more[5]} has {more[2]} {turned} {more[4]} than {more[1]}."
+    if times := re.fullmatch(r"(\w+) has (\d|twice)( times)? as many (\w+) as (\w+)\.", fact):
+        part = {"twice": "half", "3": "a third", "4": "a quarter"}.get(times[2])
+        return part and f"{times[5]} has {part} as many {times[4]} as {times[1]}."
+    return None
+
+
 def solved(facts: list[str]) -> dict[str, Fraction]:
     """Who has how many, read from the English alone: sentences are tried until all are known."""
+    told = [relation(form) for fact in facts for form in (fact, inverted(fact)) if form]
     known: dict[str, Fraction] = {}
     for _ in facts:
-        for fact in facts:
-            who, told = fact.removesuffix(".").split(" has ")
-            if plain := re.fullmatch(r"(\d+) \w+", told):
-                known[who] = Fraction(plain[1])
-            elif more := re.fullmatch(r"(\d+) (more|fewer) \w+ than (\w+)", told):
-                if more[3] in known:
-                    sign = 1 if more[2] == "more" else -1
-                    known[who] = known[more[3]] + sign * int(more[1])
-            elif both := re.fullmatch(r"as many \w+ as (\w+) and (\w+) together", told):
-                if both[1] in known and both[2] in known:
-                    known[who] = known[both[1]] + known[both[2]]
-            else:
-                times = re.fullmatch(
-                    r"(\w+ times|twice|half|a third|a quarter) as many \w+ as (\w+)", told
-                )
-                assert times, told
-                if times[2] in known:
-                    factor = TIMES.get(times[1]) or int(times[1].split()[0])
-                    known[who] = known[times[2]] * factor
+        for who, others, rule in told:
+            if who not in known and all(other in known for other in others):
+                known[who] = rule(*(known[other] for other in others))
     return known
 
 
-@pytest.mark.parametrize("task", [SMALL, HARD], ids=["small", "hard"])
+@pytest.mark.parametrize("task", [SMALL, HARD, VARIED], ids=["small", "hard", "varied"])
 def test_the_words_give_the_answer_and_python_the_steps(task: WordProblems) -> None:
     for item in everything(task.load()):
         facts, asked = read(item.question)
@@ -117,6 +159,16 @@ def test_every_kind_of_relation_occurs_and_only_those_asked_for() -> None:
     assert all(re.search(pattern, text) for pattern in words.values())
     text = " ".join(item.question for item in everything(SMALL.load()))
     assert [k for k, pattern in words.items() if re.search(pattern, text)] == ["+", "-"]
+
+
+def test_phrasings_change_the_words_and_nothing_else() -> None:
+    plain, varied = HARD.load(), VARIED.load()
+    for one, other in zip(everything(plain), everything(varied), strict=True):
+        assert (one.steps, one.answer) == (other.steps, other.answer)
+        assert solved(read(one.question)[0]) == solved(read(other.question)[0])
+    text = " ".join(item.question for item in everything(varied))
+    for words in ("owns", "bag of", "but", "times the number", "For each", "have together"):
+        assert words in text
 
 
 def test_distractors_are_told_and_not_needed() -> None:
@@ -209,13 +261,14 @@ def test_files_are_in_the_line_format_of_gsm8k_aug(tmp_path: Path) -> None:
     ("knobs", "message"),
     [
         ({"min_steps": 0}, "data.min_steps=0: must be 1 to 8"),
-        ({"max_steps": 9}, "data.max_steps=9: must be 2 to 8"),
+        ({"max_steps": 9}, "data.max_steps=9: must be 3 to 8"),
         ({"min_steps": 3, "max_steps": 2}, "data.max_steps=2: must be 3 to 8"),
         ({"max_number": 1}, "data.max_number=1"),
         ({"max_value": 1}, "data.max_value=1"),
-        ({"names": 3}, "data.names=3: must be 4 to 32"),
-        ({"names": 6, "distractor_probability": 0.1}, "data.names=6: must be 7 to 32"),
+        ({"names": 3}, "data.names=3: must be 5 to 32"),
+        ({"names": 6, "distractor_probability": 0.1}, "data.names=6: must be 9 to 32"),
         ({"things": 0}, "data.things=0"),
+        ({"phrasings": 4}, "data.phrasings=4: must be 1 to 3"),
         ({"operators": "+^"}, "data.operators='\\+\\^'"),
         ({"operators": ""}, "data.operators=''"),
         ({"operators": "++"}, "data.operators='\\+\\+'"),
