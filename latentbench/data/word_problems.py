@@ -155,9 +155,9 @@ class WordProblems:
     name: str = "word_problems"
     seed: int = 0
     root: str | None = None
-    min_steps: int = 3
-    max_steps: int = 4
-    operators: str = "+-"
+    min_steps: int = 2
+    max_steps: int = 3
+    operators: str = "+-*/"
     max_number: int = 9
     max_value: int = 9
     distractor_probability: float = 0.0

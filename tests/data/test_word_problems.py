@@ -17,7 +17,7 @@ from latentbench.data.word_problems import WordProblems, as_line
 from latentbench.errors import InputError
 from latentbench.records import Item, Splits
 
-SMALL = WordProblems(min_steps=2, max_steps=3, n_train=300, n_validation=40, n_test=80)
+SMALL = WordProblems(operators="+-", n_train=300, n_validation=40, n_test=80)
 HARD = WordProblems(
     min_steps=1,
     max_steps=8,
@@ -261,12 +261,12 @@ def test_files_are_in_the_line_format_of_gsm8k_aug(tmp_path: Path) -> None:
     ("knobs", "message"),
     [
         ({"min_steps": 0}, "data.min_steps=0: must be 1 to 8"),
-        ({"max_steps": 9}, "data.max_steps=9: must be 3 to 8"),
+        ({"max_steps": 9}, "data.max_steps=9: must be 2 to 8"),
         ({"min_steps": 3, "max_steps": 2}, "data.max_steps=2: must be 3 to 8"),
         ({"max_number": 1}, "data.max_number=1"),
         ({"max_value": 1}, "data.max_value=1"),
-        ({"names": 3}, "data.names=3: must be 5 to 32"),
-        ({"names": 6, "distractor_probability": 0.1}, "data.names=6: must be 9 to 32"),
+        ({"names": 3}, "data.names=3: must be 4 to 32"),
+        ({"names": 6, "distractor_probability": 0.1}, "data.names=6: must be 7 to 32"),
         ({"things": 0}, "data.things=0"),
         ({"phrasings": 4}, "data.phrasings=4: must be 1 to 3"),
         ({"operators": "+^"}, "data.operators='\\+\\^'"),
