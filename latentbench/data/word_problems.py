@@ -157,7 +157,7 @@ class WordProblems:
     root: str | None = None
     min_steps: int = 2
     max_steps: int = 3
-    operators: str = "+-"
+    operators: str = "+-*/"
     max_number: int = 9
     max_value: int = 9
     distractor_probability: float = 0.0

@@ -17,7 +17,7 @@ from latentbench.data.word_problems import WordProblems, as_line
 from latentbench.errors import InputError
 from latentbench.records import Item, Splits
 
-SMALL = WordProblems(n_train=300, n_validation=40, n_test=80)
+SMALL = WordProblems(operators="+-", n_train=300, n_validation=40, n_test=80)
 HARD = WordProblems(
     min_steps=1,
     max_steps=8,
