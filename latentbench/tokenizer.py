@@ -1,22 +1,29 @@
-"""Tokenizers: characters without any file, GPT-2 from its original files, local ones, the hub's."""
+"""Tokenizers: characters, words, GPT-2 from its original files, local ones, the hub's."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentbench.data._words import WORDS
 from latentbench.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 CHARACTER = "character"
+WORD = "word"
 MARKERS = ("<|start-latent|>", "<|latent|>", "<|end-latent|>")
 
-_PAD, _UNKNOWN, _EOS = "<pad>", "<unk>", "<eos>"
+_PAD, _UNKNOWN, _EOS = _SPECIAL = ("<pad>", "<unk>", "<eos>")
+_CHARACTERS = ("\n", *map(chr, range(0x20, 0x7F)))
+_NOTATION = ("<<", ">>", "###")
+# Beyond it WordPiece takes a word for unknown; its own default is 100.
+_LONGEST_WORD = 100_000
 _GPT2_SIZE = 50_257
 _OPENAI_FILES = ("encoder.json", "vocab.bpe")
 _HF_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -39,13 +46,42 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
     Decoding gives the text back unchanged. The texts `<pad>`, `<unk>` and `<eos>` are read as the
     tokens of that name.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import models
+
+    vocabulary = _numbered([*_SPECIAL, *_CHARACTERS])
+    return _own(models.WordLevel(vocabulary, unk_token=_UNKNOWN), r"[\s\S]")
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of this project's generators; any other word falls apart into such pieces
+    and characters, from the left and the longest first.
+
+    A word takes the blank before it along, as in GPT-2. Digits stand one by one, `<<`, `>>` and
+    `###` are whole. For the rest as `character_tokenizer`.
+    """
+    from tokenizers import models
+
+    words = [form for word in WORDS for form in (word, f" {word}")]
+    model = models.WordPiece(
+        _numbered([*_SPECIAL, *_CHARACTERS, *_NOTATION, *words]),
+        unk_token=_UNKNOWN,
+        continuing_subword_prefix="",
+        max_input_chars_per_word=_LONGEST_WORD,
+    )
+    return _own(model, rf" ?[A-Za-z]+|{'|'.join(_NOTATION)}|[\s\S]")
+
+
+def _numbered(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: place for place, token in enumerate(dict.fromkeys(tokens))}
+
+
+def _own(model: Any, pieces: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that cuts text into `pieces` (a pattern) and joins tokens without anything."""
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    characters = ["\n", *map(chr, range(0x20, 0x7F))]
-    vocabulary = {t: i for i, t in enumerate([_PAD, _UNKNOWN, _EOS, *characters])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")  # type: ignore
     backend.decoder = decoders.Fuse()  # type: ignore
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -57,13 +93,15 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(path_or_id: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """`character`, a local directory (Hugging Face or original OpenAI GPT-2 layout) or a hub id.
+    """`character`, `word`, a local directory (Hugging Face or OpenAI GPT-2 layout) or a hub id.
 
     `revision` is for the hub alone. Raises InputError for a directory without a tokenizer and for
     a hub id that cannot be had.
     """
     if path_or_id == CHARACTER:
         return character_tokenizer()
+    if path_or_id == WORD:
+        return word_tokenizer()
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         return _from_directory(directory)

@@ -4,14 +4,25 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
 from transformers import PreTrainedTokenizerBase
 
 from latentbench.data.arithmetic import Arithmetic
+from latentbench.data.prontoqa_gen import ProntoqaGen
+from latentbench.data.prosqa_gen import ProsqaGen
+from latentbench.data.word_problems import WordProblems
 from latentbench.errors import InputError
-from latentbench.tokenizer import MARKERS, add_markers, character_tokenizer, load_tokenizer
+from latentbench.tokenizer import (
+    MARKERS,
+    add_markers,
+    character_tokenizer,
+    load_tokenizer,
+    tokenizer_digest,
+    word_tokenizer,
+)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 GPT2 = SHARED / "gpt2_bpe"
@@ -65,6 +76,60 @@ def test_arithmetic_needs_no_unknown_token() -> None:
     for item in Arithmetic(n_train=50, n_validation=5, n_test=10).load().train:
         text = item.question + "".join(item.steps) + "#" + item.answer
         assert tokenizer.decode(ids_of(tokenizer, text)) == text
+
+
+def pieces(text: str) -> list[str]:
+    tokenizer = word_tokenizer()
+    return [str(tokenizer.decode([token])) for token in ids_of(tokenizer, text)]
+
+
+def test_words_of_the_generators_are_one_token_and_digits_stand_alone() -> None:
+    assert pieces("Tom has 12 apples.") == ["Tom", " has", " ", "1", "2", " apples", "."]
+    written = ["<<", *"5+13=18", ">>", "\n", "###", " ", "1", "8"]
+    assert pieces("<<5+13=18>>\n### 18") == written
+    assert pieces("Every gorpus is opaque.") == ["Every", " gorpus", " is", " opaque", "."]
+    assert pieces(" has\n has") == [" has", "\n", " has"]
+
+
+def test_other_words_fall_apart_from_the_left_the_longest_piece_first() -> None:
+    assert pieces(" gorpuss") == [" gorpus", "s"]
+    assert pieces(" xyz") == [" ", "x", "y", "z"]
+    assert pieces("hash") == ["has", "h"]
+    assert pieces("e" * 300) == ["e"] * 300
+
+
+@pytest.mark.parametrize("text", ["", "  a  b ", "a\n b", "x " * 5, "<|x|> <<<", PRINTABLE])
+def test_decoding_words_gives_the_text_back(text: str) -> None:
+    tokenizer = word_tokenizer()
+    assert tokenizer.decode(ids_of(tokenizer, text)) == text
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        WordProblems(n_train=60, n_validation=5, n_test=10, operators="+-*/&", names=12),
+        ProsqaGen(n_train=20, n_validation=5, n_test=10),
+        ProntoqaGen(n_train=20, n_validation=5, n_test=10),
+    ],
+    ids=lambda task: task.name,
+)
+def test_generated_text_is_whole_words_and_comes_back_unchanged(task: Any) -> None:
+    tokenizer = load_tokenizer("word", None)
+    for item in task.load().train:
+        for text in (item.question, *item.steps, item.answer):
+            ids = ids_of(tokenizer, text)
+            assert tokenizer.decode(ids) == text
+            assert not any(len(piece) == 1 and piece.isalpha() for piece in pieces(text))
+
+
+def test_a_saved_word_tokenizer_is_the_same(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    add_markers(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(str(tmp_path), None)
+    text = "Tom has 12 apples. gorpuss" + "".join(MARKERS) + " <<1+2=3>>\n"
+    assert ids_of(again, text) == ids_of(tokenizer, text)
+    assert tokenizer_digest(again) == tokenizer_digest(tokenizer)
 
 
 def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
