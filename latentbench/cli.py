@@ -10,12 +10,14 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -50,6 +52,8 @@ SHOWING = {
 }
 BAD_INPUT = 2
 CHECK = "--check"
+WIDTH = 108
+GROUPS = Hydra.format_config_groups
 OPTIONS = ConfigLoaderImpl.get_group_options
 TABLES = "analysis"  # of conf/, but no group of the configuration
 # What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
@@ -77,6 +81,7 @@ def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     try:
         schema.register()
         _hide_tables()
+        _wrap_groups()
         _list_what_is_on([a for a in sys.argv[1:] if a.startswith("hydra.searchpath=")])
         hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(task)()
     except InputError as error:
@@ -125,6 +130,19 @@ def _list_what_is_on(search_path: list[str]) -> None:
         return OPTIONS(self, group_name, results_filter, config_name, overrides or search_path)
 
     ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]
+
+
+def _wrap_groups() -> None:
+    """Let --help break the lines of groups that have many options."""
+
+    def wrapped(self: Hydra, *rest: Any, **more: Any) -> str:
+        lines = GROUPS(self, *rest, **more).splitlines()
+        return "\n".join(
+            textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+            for line in lines
+        )
+
+    Hydra.format_config_groups = wrapped  # type: ignore[method-assign]
 
 
 def _set_or_remove(variable: str, value: str | None) -> None:

@@ -130,7 +130,7 @@ class SftModule(TrainingModule):
         checkpoint["latentbench"] = {
             "update": self.update,
             "since_reset": self.since_reset,
-            "spent": self.spent,
+            "spent": self.spent if self.seconds is not None else 0.0,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class FeatureMask:
     pairs: str = "none"
     schedule: str = "constant"
     rate_end: float = 0.0
-    rate_updates: int = 100
+    rate_updates: int | None = None
 
     acts_on: ClassVar[tuple[str, ...]] = ()  # sites that every model has
     replayed: ClassVar[bool] = True
@@ -63,8 +63,13 @@ class FeatureMask:
         ):
             if value not in legal:
                 raise InputError(f"noise.{name}={value}: choose one of {', '.join(legal)}")
-        if self.rate_updates < 1:
+        if self.rate_updates is not None and self.rate_updates < 1:
             raise InputError(f"noise.rate_updates={self.rate_updates}: must be at least 1")
+        if self.schedule != "constant" and self.rate_updates is None:
+            raise InputError(
+                f"noise.schedule={self.schedule} with noise.rate_updates={self.rate_updates}: say "
+                "over how many updates, for example 'noise.rate_updates=${rl.updates}'"
+            )
         wrong = [kind for kind in self.sites if kind not in KINDS]
         if wrong or not self.sites:
             raise InputError(f"noise.sites={self.sites}: choose out of [{', '.join(KINDS)}]")
@@ -85,18 +90,17 @@ class FeatureMask:
 
     def rate_at(self, update: int) -> float:
         """The rate at an update."""
+        if self.schedule == "constant" or self.rate_updates is None:
+            return self.rate
         passed = min(update / self.rate_updates, 1.0)
         if self.schedule == "cosine":
             passed = (1.0 - math.cos(math.pi * passed)) / 2.0
-        return self.rate if self.schedule == "constant" else self._between(passed)
+        return (1.0 - passed) * self.rate + passed * self.rate_end
 
     def _rate_of(self, key: Key) -> float:
         """The rate of a draw: that of its update, and at test that of the schedule's end."""
         training = key.purpose is Purpose.NOISE
-        return self.rate_at(key.step if training else self.rate_updates)
-
-    def _between(self, passed: float) -> float:
-        return (1.0 - passed) * self.rate + passed * self.rate_end
+        return self.rate_at(key.step if training else self.rate_updates or 0)
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
         widths = {s: site.width for s, site in sites.items() if kind_of(s) in self.sites}

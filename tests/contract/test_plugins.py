@@ -27,8 +27,8 @@ CONF = ROOT / "conf"
 PACKAGE = ROOT / "latentbench"
 # Where a YAML file deliberately says something else than its dataclass: (kind, name) -> fields.
 OVERRIDES: dict[tuple[str, str], set[str]] = {
-    ("noise", "shared_mask"): {"rate", "rate_updates"},
-    ("noise", "per_step_mask"): {"rate", "rate_updates"},
+    ("noise", "shared_mask"): {"rate"},
+    ("noise", "per_step_mask"): {"rate"},
     ("noise", "native_dropout"): {"rate"},
 }
 

@@ -72,7 +72,7 @@ def test_result(seen: dict) -> None:
     types = {
         **{"schema": int, "status": str, "run_id": str, "protocol_id": str, "method": str},
         **{"inputs": str, "data": str, "model": str, "seed": int, "config": dict, "init": dict},
-        **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float},
+        **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float, "port": dict},
     }
     assert {name: type(result[name]) for name in types} == types
     assert set(result) == set(types)
