@@ -51,6 +51,30 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "mask rate of one": ("noise.rate=1.0", ("noise.rate=1.0", "[0, 1)")),
     "negative mask rate": ("noise.rate=-0.1", ("noise.rate=-0.1", "[0, 1)")),
     "mask rate that is no number": ("noise.rate=nan", ("noise.rate=nan", "[0, 1)")),
+    "noise on a carrier without scores": ("noise=gumbel", ("noise=gumbel", "carrier=mixture")),
+    "a Gumbel temperature of zero": ("method=lepo noise.tau=0", ("noise.tau=0", "above 0")),
+    "a mixture temperature of zero": (
+        "method=lepo carrier.temperature=0",
+        ("carrier.temperature=0", "above 0"),
+    ),
+    "a filter wider than the mixture": (
+        "method=lepo carrier.k=10",
+        ("noise.top_k=30", "carrier.k=10", "wide_mixture"),
+    ),
+    "a latent loss on hidden states": ("latent_loss=soft_ce", ("carrier=hidden", "mixture")),
+    "a surrogate without its noise": (
+        "method=latent_grpo noise=none",
+        ("latent_loss=gumbel_surrogate", "noise=none", "one_sided_gumbel"),
+    ),
+    "first slots that are not scored": ("transform=[first_token]", ("latent_loss=none",)),
+    "thoughts without latent slots": ("method=cot_grpo noise=gaussian", ("noise=gaussian",)),
+    "a schedule without an end": ("noise.schedule=linear", ("noise.rate_updates", "rl.updates")),
+    "decay of frozen weights": (
+        "trainable=value_projections rl.weight_decay=0.1",
+        ("rl.weight_decay=0.1", "value_projections"),
+    ),
+    "seconds for RL": ("rl.seconds=5", ("rl.seconds=5", "sft_continued")),
+    "an unknown second opinion": ("protocol.second_opinion=me", ("second_opinion=me", "choice")),
     "unknown mask scope": ("noise.scope=everywhere", ("noise.scope=everywhere", "latent")),
     "unknown mask site": ("noise.sites=[heads]", ("noise.sites", "attention")),
     "negative lr": ("rl.lr=-1e-4", ("rl.lr=-0.0001", "1e-4")),
@@ -336,3 +360,10 @@ def test_hub_out_of_reach(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     refused(*overrides, "debug=smoke", "limit.samples=2", pieces=pieces)
+
+
+def test_more_token_types_than_the_model_can_write(refused: Callable[..., str]) -> None:
+    """Known once the tokenizer is read, and before anything is trained."""
+    refused("method=lepo", "carrier.k=500", pieces=("carrier.k=500", "98 token types"))
+    pieces = ("noise.at_least=99", "98 token types")
+    refused("method=latent_grpo", "noise.at_least=99", pieces=pieces)
