@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,11 +18,12 @@ from latentbench.errors import InputError
 from latentbench.filters import keep, nucleus
 from latentbench.keys import Key
 from latentbench.noise import Effects, Site
+from latentbench.noise._scores import ScoreNoise
 from latentbench.records import NoiseRecord
 
 
 @dataclass(frozen=True)
-class OneSidedGumbel:
+class OneSidedGumbel(ScoreNoise):
     """Knobs: `scale`; the clip `low` a and `high` b; `delta` (0 in the code, small and positive in
     the paper); `top_p` and `at_least`, the candidates."""
 
@@ -35,37 +35,21 @@ class OneSidedGumbel:
     top_p: float = 0.95
     at_least: int = 10
 
-    acts_on: ClassVar[tuple[str, ...]] = ("scores",)
-    replayed: ClassVar[bool] = True
-    strength: ClassVar[str] = "scale"
-
     def __post_init__(self) -> None:
-        for name in ("scale", "low", "high", "delta"):
+        for name in ("low", "high", "delta"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise InputError(f"noise.{name}={value}: must be at least 0")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"noise.top_p={self.top_p}: must lie in (0, 1]; 1 keeps all")
-        if self.at_least < 1:
-            raise InputError(f"noise.at_least={self.at_least}: must be at least 1, for example 10")
+        self.check("at_least")
 
     def check_vocabulary(self, size: int) -> None:
         """Refuse more candidates than there are token types. Raises InputError."""
-        if self.at_least > size:
-            raise InputError(
-                f"noise.at_least={self.at_least}: this model can write {size} token types; choose "
-                "at most that"
-            )
-
-    @property
-    def diverges(self) -> str:
-        return "latent" if self.scale > 0 else "answer"
+        self.check_size("at_least", size)
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
         if self.scale == 0:
             return NoiseRecord()
-        shape = (latents, sites["scores"].width)
-        draws = np.stack([key.generator().gumbel(size=shape) for key in keys])
+        draws = self.gumbels(keys, sites["scores"], latents)
         shift = self.low + self.delta if self.one_sided else 0.0
         noise = self.scale * (draws.clip(-self.low, self.high) + shift)
         return NoiseRecord({"scores": torch.from_numpy(noise.astype(np.float32))})
