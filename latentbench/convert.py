@@ -23,11 +23,10 @@ from latentbench import adapters
 from latentbench.adapters import Converted, Options
 from latentbench.cli import BAD_INPUT
 from latentbench.errors import InputError
-from latentbench.models import Backbone, save
+from latentbench.models import CARRIER, Backbone, save
 from latentbench.runtime.quiet import quieten_libraries
 from latentbench.tokenizer import add_markers, load_tokenizer
 
-CARRIER = "carrier.safetensors"
 TOKENIZER = "openai-community/gpt2"
 KEYS = ("from", "source", "revision", "out", "tokenizer", "latents", "heads", "alpha")
 

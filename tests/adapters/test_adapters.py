@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from latentbench.carrier.hidden import Hidden
+from latentbench.carrier.projector import Projector
 from latentbench.convert import main
 from latentbench.layout import Layout
 from latentbench.models import Backbone, load
@@ -90,10 +91,17 @@ def naive(
 # -- our side --------------------------------------------------------------------------------------
 
 
+def carrier_of(metadata: dict[str, Any]) -> Any:
+    """The project's own carrier that a model directory names."""
+    kind = {"hidden": Hidden, "projector": Projector}[metadata.get("carrier", "hidden")]
+    return kind(**metadata.get("carrier_settings", {}))
+
+
 def converted(out: Path) -> tuple[Backbone, Layout, dict[str, Any]]:
     """The written model directory, as an evaluation opens it, in float64."""
     metadata = json.loads((out / "latentbench.json").read_text())
-    backbone = load(str(out), None, ModelConfig(), True, key="checkpoint")
+    carrier = carrier_of(metadata)
+    backbone = load(str(out), None, ModelConfig(), True, carrier, "checkpoint")
     backbone.model.double()
     template = Template(**metadata["template"])
     return backbone, Layout(backbone.tokenizer, backbone.markers, template, True), metadata
@@ -108,36 +116,16 @@ def answered(
     )
     prompts = [layout.prompt(Item(question, (), "0")) for question in QUESTIONS]
     batch, nothing = collate_prompts(prompts, backbone.markers.pad), NoiseRecord()
-    state = policy.prefill(batch, nothing)
-    sources = []
-    for _ in range(latents):
-        sources.append(state.hidden)
-        thought = carrier(state.hidden, backbone.model)[:, None]
-        state, _ = policy._append(state, thought, None, {})
+    state, thoughts = policy.latent_phase(batch, nothing, 1)
     answers = policy.decode(state, batch.cue, nothing, Decoding(0.0, TOKENS))
     table = backbone.model.get_input_embeddings()
     state, _ = policy._append(state, table(batch.cue[:, None]), None, {})
-    stacked = torch.stack([*sources, state.hidden], dim=1)
+    stacked = torch.cat([thoughts.sources, state.hidden[:, None]], dim=1)
     texts = [
         ids[: int(mask.sum())].tolist()
         for ids, mask in zip(answers.text.ids, answers.text.mask, strict=True)
     ]
     return list(zip(stacked, texts, strict=True))
-
-
-class Projector:
-    """carrier.safetensors by hand: P(h) = norm(up gelu(down h))."""
-
-    def __init__(self, file: Path) -> None:
-        self.t = {name: tensor.double() for name, tensor in load_file(file).items()}
-
-    def __call__(self, hidden: torch.Tensor, _model: Any = None) -> torch.Tensor:
-        t = self.t
-        inner = nn.functional.gelu(hidden @ t["down.weight"].T + t["down.bias"])
-        outer = inner @ t["up.weight"].T + t["up.bias"]
-        mean = outer.mean(dim=-1, keepdim=True)
-        deviation = (outer.var(dim=-1, keepdim=True, correction=0) + 1e-5).sqrt()
-        return (outer - mean) / deviation * t["norm.weight"] + t["norm.bias"]
 
 
 def compare(
@@ -333,7 +321,7 @@ def test_codi(adapter: str, tmp_path: Path) -> None:
     assert (markers.pad, markers.start, markers.end) == (BASE, BASE + 1, BASE + 2)
     theirs = codi_naive(model, layers)
     with torch.no_grad():
-        carrier = Projector(tmp_path / "o" / "carrier.safetensors")
+        carrier = carrier_of(metadata)
         compare(answered(backbone, layout, 6, carrier), theirs)
 
 
@@ -352,7 +340,7 @@ def test_codi_of_latent_tts(tmp_path: Path) -> None:
     model, layers = model.double(), layers.double()
     with torch.no_grad():
         theirs = [naive(model, [*published_ids(q), BASE], BASE + 1, 6, layers) for q in QUESTIONS]
-        carrier = Projector(tmp_path / "o" / "carrier.safetensors")
+        carrier = carrier_of(metadata)
         compare(answered(backbone, layout, 6, carrier), theirs)
 
 

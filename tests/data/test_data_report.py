@@ -8,8 +8,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -18,8 +16,9 @@ from latentbench.data._report import Overlap, Report, lines, report, set_names
 from latentbench.data.gsm8k import FULL_TRAIN, TEST, VALIDATION
 from latentbench.data.svamp import Svamp
 from latentbench.errors import InputError
-from latentbench.preflight import _check_unseen
+from latentbench.preflight import Home, _check_unseen
 from latentbench.records import Item, Splits
+from latentbench.reward.exact_number import ExactNumber
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -207,6 +206,6 @@ def test_a_run_refuses_a_benchmark_with_its_training_questions(tmp_path: Path) -
     sha256 = [hashlib.sha256(content.encode()).hexdigest()]
     seen = Svamp(root=str(tmp_path), sha256=sha256).load().test
     trained = Splits([Item("ann has 3 eggs. How many has she?", (), "3")], [], [])
-    config: Any = SimpleNamespace(data=SimpleNamespace(name="gsm8k"))
+    home = Home("gsm8k", trained, None, ExactNumber(), "exact_number")
     with pytest.raises(InputError, match="eval=svamp: 1 of its 1 items are training questions"):
-        _check_unseen("svamp", seen, config, trained)
+        _check_unseen("svamp", seen, home)
