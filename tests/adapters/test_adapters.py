@@ -185,7 +185,7 @@ def test_official_coconut(wrapper: str, tmp_path: Path) -> None:
     assert (metadata["latents"], metadata["marker"], metadata["carrier"]) == (6, "#", "hidden")
     assert (backbone.markers.start, backbone.markers.end) == (BASE, BASE + 1)
     with torch.no_grad():
-        compare(answered(backbone, layout, 6, lambda h, _m: h), coconut_naive(model, 6))
+        compare(answered(backbone, layout, 6, Hidden()), coconut_naive(model, 6))
 
 
 def test_policy_answers_as_the_official_code(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_sim_cot_on_coconut(tmp_path: Path) -> None:
     backbone, layout, metadata = converted(tmp_path / "o")
     assert metadata["latents"] == 10 and metadata["method"] == "sim_cot_coconut"
     with torch.no_grad():
-        compare(answered(backbone, layout, 10, lambda h, _m: h), coconut_naive(model, 10))
+        compare(answered(backbone, layout, 10, Hidden()), coconut_naive(model, 10))
 
 
 def test_coconut_of_latent_tts(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_coconut_of_latent_tts(tmp_path: Path) -> None:
     backbone, layout, metadata = converted(tmp_path / "o")
     assert metadata["latents"] == 6 and metadata["carrier"] == "hidden"
     with torch.no_grad():
-        compare(answered(backbone, layout, 6, lambda h, _m: h), coconut_naive(model, 6))
+        compare(answered(backbone, layout, 6, Hidden()), coconut_naive(model, 6))
 
 
 # -- CODI ------------------------------------------------------------------------------------------
