@@ -50,6 +50,7 @@ def command(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_the_command_finds_an_equal_dispersion(tmp_path: Path) -> None:
     done = command(tmp_path, "noise=gaussian", "like=shared_mask", "like.rate=0.1")
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extend.md").read_text()
 FILE = re.compile(r"`((?:latentbench|conf)/[\w/.]+)`:\n\n```\w+\n(.*?)```", re.S)
@@ -23,6 +25,7 @@ def test_the_example_is_short() -> None:
     assert len(code) < LONGEST
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path) -> None:
     copied = ("latentbench", "conf", "analysis", "hydra_plugins", "tests", "run.py")
     for name in copied:

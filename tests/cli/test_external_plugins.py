@@ -122,6 +122,7 @@ def run(site: str, *arguments: str, cwd: Path) -> Outcome:
     return outside(*arguments, cwd=cwd, PYTHONPATH=path)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_plugin_of_another_package(toy: str, tmp_path: Path) -> None:
     """Through all stages; the package's version is on record, and another one is another run."""
     command = [SEARCH, *QUICK, "advantage=sign", "advantage.scale=2"]
@@ -140,6 +141,7 @@ def test_a_run_with_a_plugin_of_another_package(toy: str, tmp_path: Path) -> Non
     assert "holds another run" in refused.err
 
 
+@pytest.mark.slow
 def test_help_lists_it_where_the_search_path_is_given(toy: str, tmp_path: Path) -> None:
     (listed,) = [
         line
@@ -152,11 +154,13 @@ def test_help_lists_it_where_the_search_path_is_given(toy: str, tmp_path: Path) 
     assert "strong_sign" in run(toy, folder, "--help", cwd=tmp_path).out
 
 
+@pytest.mark.slow
 def test_a_preset_of_another_package(toy: str, tmp_path: Path) -> None:
     shown = run(toy, SEARCH, "advantage=strong_sign", "--cfg", "job", cwd=tmp_path)
     assert "advantage:\n  scale: 5.0\n" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -235,16 +239,24 @@ def typed(**sections: Any) -> schema.Config:
 
 def identities(config: schema.Config) -> tuple[str, str, str]:
     """run_id, protocol_id, init.id."""
-    from latentbench.experiment import protocol_identity, run_identity
+    from latentbench.evaluation_stage import protocol_identity
+    from latentbench.experiment import run_identity
     from latentbench.init_stage import identify
-    from latentbench.records import Splits
+    from latentbench.layout import Layout
+    from latentbench.preflight import Home, load_benchmark
+    from latentbench.records import Item, Splits
     from latentbench.tokenizer import add_markers, character_tokenizer
 
     tokenizer = character_tokenizer()
-    add_markers(tokenizer)
+    layout = Layout(tokenizer, add_markers(tokenizer), config.data.template, True)
     choices = dict.fromkeys(schema.KINDS, "any")
-    init = identify(config, choices, Splits([], [], [], {"digest": "d"}), tokenizer)
-    return run_identity(config, choices), protocol_identity(config, choices, []), init
+    data = Splits([], [], [Item("1+1=", (), "2")], {"digest": "d"})
+    init = identify(config, choices, data, tokenizer)
+    grader = "held" if type(config.reward).__module__ == "held_module" else "exact_number"
+    home = Home("arithmetic", data, None, config.reward, grader)
+    one = load_benchmark("arithmetic", schema.BenchmarkConfig(), home, "test", None, layout)
+    protocol = protocol_identity(config.protocol, config.answer.budget, 3, [one])
+    return run_identity(config, choices), protocol, init
 
 
 @pytest.mark.parametrize(
