@@ -52,3 +52,9 @@ def _changed_variables(before: dict[str, str]) -> list[str]:
     names = set(before) | set(os.environ)
     changed = {name for name in names if before.get(name) != os.environ.get(name)}
     return sorted(f"${name}" for name in changed - EXPECTED_CHANGES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ctrl-C works: a shell's background jobs ignore it, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
