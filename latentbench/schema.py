@@ -86,13 +86,15 @@ class LatentConfig:
 class SftConfig:
     """The supervised stage. `stages` lists the length of each stage, in `unit` updates or epochs.
 
-    `warmup` counts the updates of a linear rise of the learning rate after every optimizer reset.
+    `warmup` counts the updates of a linear rise of the learning rate after every optimizer reset,
+    `cooldown` those of a linear fall towards 0 that ends with the last update.
     A problem is drawn from another stage with probability `mix`: an `earlier` one (or this one), or
     `all` that the problem has (the official code's uniform_prob).
     """
 
     lr: float = MISSING
     warmup: int = 0
+    cooldown: int = 0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.01
     batch_size: int = MISSING
@@ -595,6 +597,7 @@ def _check_numbers(config: Config) -> None:
         "rl.weight_decay": (config.rl.weight_decay, 0),
         "sft.weight_decay": (config.sft.weight_decay, 0),
         "sft.warmup": (config.sft.warmup, 0),
+        "sft.cooldown": (config.sft.cooldown, 0),
         "answer.budget": (config.answer.budget, 1),
         "answer.temperature": (config.answer.temperature, 0),
         "positions": (config.positions, 1),
@@ -749,6 +752,11 @@ def _check_rl(config: Config) -> None:
         raise InputError(
             f"rl.seconds={rl.seconds}: above 0, and only for algorithm=sft_continued; RL runs for "
             "rl.updates"
+        )
+    if rl.seconds is not None and config.sft.cooldown:
+        raise InputError(
+            f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how many "
+            "updates are left; set rl.seconds=null, or sft.cooldown=0"
         )
     if config.trainer.devices != 1:
         raise InputError(

@@ -122,8 +122,9 @@ class SftModule(TrainingModule):
             optimizer.state.clear()
             self.since_reset = 0
         rise = min(1.0, (self.since_reset + 1) / max(self.config.warmup, 1))
+        fall = min(1.0, (self.stages.total - self.update) / max(self.config.cooldown, 1))
         for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * rise
+            group["lr"] = self.config.lr * rise * fall
         optimizer.zero_grad(set_to_none=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -409,6 +409,11 @@ def test_the_rate_rises_after_every_reset(tmp_path: Path) -> None:
     assert np.allclose(module.rates, [5e-4, 1e-3, 1e-3, 5e-4, 1e-3])
 
 
+def test_the_rate_falls_towards_the_end(tmp_path: Path) -> None:
+    module = fitted(tmp_path, 1, stages=[3, 2], warmup=2, cooldown=4, lr=1e-3)
+    assert np.allclose(module.rates, [5e-4, 1e-3, 3 / 4 * 1e-3, 1 / 2 * 5e-4, 1 / 4 * 1e-3])
+
+
 def test_updates_are_adamw_on_the_official_gradient(tmp_path: Path) -> None:
     """Two real updates against torch's AdamW driven by naive gradients, weight decay included."""
     twins = [twin("gpt2", dtype=torch.float64) for _ in range(2)]
