@@ -35,10 +35,11 @@ from latentbench.init_stage import (
     latents_at_test,
     origin,
     policy_of,
+    stage_lengths,
 )
 from latentbench.layout import Layout
 from latentbench.models import Backbone, recorded_origin, save, set_dropout
-from latentbench.modules.data import Stages, TrainingData
+from latentbench.modules.data import ENDLESS, Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
@@ -339,18 +340,19 @@ def _continue(
     loggers: list[Logger],
 ) -> dict[str, float]:
     """The last SFT stage carried on, for as many updates (or seconds) as RL would have."""
-    slots = slots_of(config)
-    lengths = (0,) * config.curriculum.last_stage(slots) + (config.rl.updates,)
-    feed = TrainingData(data.train, config.sft.batch_size, config.rl.updates, config.seed)
+    updates = config.rl.updates if config.rl.seconds is None else ENDLESS
+    trained = [stage for stage, length in enumerate(stage_lengths(config)) if length > 0]
+    feed = TrainingData(data.train, config.sft.batch_size, updates, config.seed)
     module = SftModule(
         policy.under(None_()),
         layout,
         config.curriculum,
-        slots,
-        Stages(lengths, "updates", feed.updates_per_epoch),
+        slots_of(config),
+        Stages((0,) * trained[-1] + (updates,), "updates", feed.updates_per_epoch),
         config.sft_loss,
         config.sft,
         config.seed,
+        config.rl.trainable,
         config.rl.seconds,
     )
     fit(module, feed, config.trainer, directory.path, f"SFT {config.method}", loggers)

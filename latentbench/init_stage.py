@@ -229,7 +229,7 @@ def _build(
     backbone = create(config.model, Key(seed, Purpose.WEIGHTS), config.carrier)
     layout = layout_of(config, backbone)
     feed = TrainingData(data.train, config.sft.batch_size, 0, seed)
-    stages = Stages(_lengths(config), config.sft.unit, feed.updates_per_epoch)
+    stages = Stages(stage_lengths(config), config.sft.unit, feed.updates_per_epoch)
     feed.updates = stages.total
     policy = policy_of(config, backbone, None_())
     module = SftModule(
@@ -261,8 +261,9 @@ def _build(
     )
 
 
-def _lengths(config: Config) -> tuple[int, ...]:
-    """Layouts with one stage train it for as long as the whole curriculum takes."""
+def stage_lengths(config: Config) -> tuple[int, ...]:
+    """How long each SFT stage is trained; layouts with one stage train it for as long as the whole
+    curriculum takes."""
     if config.curriculum.last_stage(slots_of(config)) == 0:
         return (sum(config.sft.stages),)
     return tuple(config.sft.stages)

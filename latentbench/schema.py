@@ -758,10 +758,26 @@ def _check_rl(config: Config) -> None:
             f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how many "
             "updates are left; set rl.seconds=null, or sft.cooldown=0"
         )
+    if config.algorithm == "sft_continued":
+        _check_continued(config)
     if config.trainer.devices != 1:
         raise InputError(
             f"trainer.devices={config.trainer.devices}: a run uses one device; run seeds side by "
             "side with -m seed=0,1,2 (one process per GPU)"
+        )
+
+
+def _check_continued(config: Config) -> None:
+    rl, sft = config.rl, config.sft
+    if rl.kl > 0:
+        raise InputError(
+            f"rl.kl={rl.kl} with method={config.method}: SFT has no penalty towards its start; set "
+            "rl.kl=0"
+        )
+    if rl.trainable == "value_projections" and sft.weight_decay > 0:
+        raise InputError(
+            f"sft.weight_decay={sft.weight_decay} with rl.trainable=value_projections: decay would "
+            "move the frozen weights in the same matrix; set sft.weight_decay=0"
         )
 
 
@@ -772,7 +788,8 @@ def _check_stages(config: Config) -> None:
         )
     slots = slots_of(config)
     needed = config.curriculum.last_stage(slots) + 1
-    if len(config.sft.stages) < needed and config.init.path is None:
+    trains = config.init.path is None or config.algorithm == "sft_continued"
+    if len(config.sft.stages) < needed and trains:
         raise InputError(
             f"sft.stages={config.sft.stages}: {len(config.sft.stages)} stages, but "
             f"latent.max_stage={slots.max_stage} needs {needed} (stage 0 writes all steps out)"
