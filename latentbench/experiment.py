@@ -32,6 +32,7 @@ from latentbench.init_stage import (
     Init,
     copy_training_record,
     ensure,
+    hashable_values,
     latents_at_test,
     origin,
     policy_of,
@@ -66,7 +67,6 @@ from latentbench.runtime.run_directory import (
     METRICS,
     QUESTIONS,
     RunDirectory,
-    hashable,
     plain,
 )
 from latentbench.runtime.signals import Preempted
@@ -114,7 +114,7 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
 
     What lies behind the paths is compared by content: see `inputs` in result.json.
     """
-    values = hashable(plain(config))
+    values = hashable_values(config)
     relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
     relevant |= {f"package {k}": v for k, v in plugin_packages(config).items()}
     return digest([latentbench.__version__, values, relevant, config.init.path is not None])

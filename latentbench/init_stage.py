@@ -65,6 +65,15 @@ def init_seed(config: Config) -> int:
     return config.seed if config.algorithm == "sft" else config.init.seed
 
 
+def hashable_values(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, as far as it says what is computed; micro-batches are
+    memory alone, unless the SFT loss depends on them."""
+    values = hashable(plain(config))
+    if config.sft_loss.by_micro_batch:
+        values["sft"]["micro_batch"] = min(config.sft.micro_batch, config.sft.batch_size)
+    return values
+
+
 def address(
     config: Config, choices: Mapping[str, str], data: Splits, tokenizer: Any
 ) -> dict[str, Any]:
@@ -72,7 +81,7 @@ def address(
 
     Data, weights and tokenizer count by their content, not by the names they go by.
     """
-    values = hashable(plain(config))
+    values = hashable_values(config)
     path = config.model.path
     source = path or config.model.hub_id
     packages = plugin_packages(config, ["curriculum", "carrier", "sft_loss"])

@@ -755,8 +755,8 @@ def _check_rl(config: Config) -> None:
         )
     if rl.seconds is not None and config.sft.cooldown:
         raise InputError(
-            f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how many "
-            "updates are left; set rl.seconds=null, or sft.cooldown=0"
+            f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how "
+            "many updates are left; set rl.seconds=null, or sft.cooldown=0"
         )
     if config.algorithm == "sft_continued":
         _check_continued(config)

@@ -1,4 +1,4 @@
-"""The control that only trains longer: which stage it carries on, for how long, and what it moves."""
+"""The control that only trains longer: which stage it carries on, how long, and what it moves."""
 
 from __future__ import annotations
 
