@@ -34,18 +34,19 @@ from latentbench.init_stage import (
     ensure,
     hashable_values,
     latents_at_test,
+    metadata_of,
     origin,
     policy_of,
     stage_lengths,
 )
 from latentbench.layout import Layout
-from latentbench.models import Backbone, recorded_origin, save, set_dropout
+from latentbench.models import Backbone, save, set_dropout
 from latentbench.modules.data import ENDLESS, Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
 from latentbench.policy import Policy
-from latentbench.ports import label, replaced
+from latentbench.ports import NATIVE, label, replaced
 from latentbench.preflight import (
     check_golds,
     check_lengths,
@@ -103,7 +104,7 @@ class Findings:
         self.thoughts.append(thoughts)
 
 
-METHODS = Path(__file__).resolve().parent.parent / "conf" / "method"
+CONF = Path(__file__).resolve().parent.parent / "conf"
 
 # Groups that only set values, which are hashed themselves as far as they matter.
 UNHASHED_CHOICES = ("logger", "trainer", "hydra", "debug", "experiment")
@@ -145,8 +146,8 @@ def run(
     """
     clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
     inputs = directory.result.get("inputs")
-    start = recorded_origin(config.init.path) if config.init.path else {}
-    port = replaced(METHODS / f"{config.method}.yaml", choices, start)
+    parts = {kind: getattr(config, kind) for kind in NATIVE}
+    port = replaced(CONF, config.method, parts, origin(config))
     directory.result.clear()
     directory.record(
         status="running",
@@ -265,13 +266,12 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
-    metadata = origin(config, directory.result["config"]["choices"]) | {
+    metadata = metadata_of(config) | {
         "run_id": directory.result["run_id"],
         "method": directory.result["method"],
         "data": config.data.name,
         "model": config.model.name,
         "seed": config.seed,
-        "carrier_settings": asdict(config.carrier),
         "template": asdict(config.data.template),
         "marker": getattr(config.reward, "marker", None),
         "budget": config.answer.budget,

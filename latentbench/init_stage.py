@@ -11,13 +11,14 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 import latentbench
+from latentbench import ports
 from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
@@ -26,6 +27,7 @@ from latentbench.models import (
     Outline,
     create,
     load,
+    recorded_origin,
     save,
     set_dropout,
     trained_latents,
@@ -41,7 +43,7 @@ from latentbench.runtime.fitting import fit
 from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import METRICS, hashable, plain
-from latentbench.schema import Config, plugin_packages, slots_of
+from latentbench.schema import Config, plugin_name, plugin_packages, slots_of
 from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
@@ -219,10 +221,21 @@ def policy_of(config: Config, backbone: Backbone, noise: Any) -> Policy:
     )
 
 
-def origin(config: Config, choices: Mapping[str, str]) -> dict[str, Any]:
+def origin(config: Config) -> dict[str, str]:
+    """The plug-ins with which SFT made a run's start model: its own, or as `init.path` records."""
+    if config.init.path is not None:
+        return ports.origin(recorded_origin(config.init.path))
+    return {kind: ports.description(getattr(config, kind)) for kind in ports.NATIVE}
+
+
+def metadata_of(config: Config) -> dict[str, Any]:
     """What a model directory says of its latent phase and of the SFT that it came from."""
-    made = {kind: choices[kind] for kind in ("carrier", "curriculum", "sft_loss")}
-    return {"latents": latents_at_test(config), **made}
+    return {
+        "latents": latents_at_test(config),
+        "carrier": plugin_name(config.carrier),
+        "carrier_settings": asdict(config.carrier),
+        "sft": origin(config),
+    }
 
 
 def _build(
@@ -254,7 +267,7 @@ def _build(
     fit(module, feed, config.trainer, directory, f"SFT {config.data.name}", loggers=[])
     set_dropout(backbone.model, 0.0)
     card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
-    save(backbone, directory / "model", origin(config, choices), card)
+    save(backbone, directory / "model", metadata_of(config), card)
     write_json(
         directory / RECORD,
         {

@@ -19,9 +19,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
@@ -318,6 +320,20 @@ def external_plugins() -> Mapping[tuple[str, str], EntryPoint]:
     return found
 
 
+def plugin_name(part: Any) -> str:
+    """The name of the file that a plug-in stands in."""
+    return type(part).__module__.rpartition(".")[2]
+
+
+def configured(conf: Path, kind: str, option: str) -> Any:
+    """The plug-in that `conf/<kind>/<option>.yaml` configures; values that another section decides
+    (`${...}`) are left at its defaults."""
+    content = yaml.safe_load((conf / kind / f"{option}.yaml").read_text())
+    (base,) = [line for line in content.pop("defaults") if str(line).startswith("base_")]
+    cls: Any = plugin(kind, base.partition("@")[0].removeprefix("base_"))
+    return cls(**{k: v for k, v in content.items() if not str(v).startswith("${")})
+
+
 def plugin_packages(config: Config, kinds: Sequence[str] = KINDS) -> dict[str, str]:
     """Name -> version of the other packages whose plug-ins a configuration uses."""
     used: set[tuple[str, type]] = set()
@@ -566,7 +582,7 @@ def parts_of(config: Config) -> Parts:
     """The parts of a method by the names of their files."""
 
     def named(part: Any) -> tuple[str, Any]:
-        return type(part).__module__.rpartition(".")[2], part
+        return plugin_name(part), part
 
     return Parts(
         carrier=named(config.carrier),

@@ -291,7 +291,7 @@ RANKS = {
     "records": 0,
     "filters": 0,
     "compatibility": 1,
-    "ports": 1,
+    "ports": 3,
     "tokenizer": 1,
     **dict.fromkeys(schema.KINDS, 1),
     "sft_loss": 3,
