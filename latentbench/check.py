@@ -13,6 +13,7 @@ from rich.text import Text
 
 from latentbench import schema
 from latentbench.compatibility import Verdict, matrix
+from latentbench.noise import SCOPES
 
 LEGAL = "ok"
 
@@ -22,7 +23,7 @@ def options(conf: Path, kind: str) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for path in sorted((conf / kind).glob("*.yaml")):
         part = schema.configured(conf, kind, path.stem)  # what is left out changes no verdict
-        scopes = ("latent", "prompt+latent", "all") if hasattr(part, "scope") else ()
+        scopes = SCOPES if hasattr(part, "scope") else ()
         variants = [replace(part, scope=scope) for scope in scopes] or [part]
         found += [(path.stem, variant) for variant in variants]
     return found

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import yaml
@@ -28,7 +28,7 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from latentbench.compatibility import Parts, check_parts
-from latentbench.errors import InputError
+from latentbench.errors import InputError, refuse_unknown
 
 KINDS = (
     "carrier",
@@ -477,8 +477,9 @@ def _writable(schema: type) -> DictConfig:
 # -- from a composed configuration to typed objects ---------------------------------------------
 
 
-def typed(composed: DictConfig) -> Config:
-    """The composed configuration as typed objects, checked.
+def typed(composed: DictConfig, choices: Mapping[str, str] = MappingProxyType({})) -> Config:
+    """The composed configuration as typed objects, checked; `choices` are the names of its options,
+    for messages.
 
     Raises InputError for what Hydra lets through: keys that nothing reads, `_target_`, the word
     None for a missing value, values outside their range, and fields that contradict each other.
@@ -487,7 +488,7 @@ def typed(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     _check_limits(config)
     apply_limits(config)
-    check(config)
+    check(config, choices)
     return config
 
 
@@ -570,24 +571,25 @@ def _capped(sft: SftConfig, most: int) -> list[int]:
     return [most if length else 0 for length in sft.stages]
 
 
-def check(config: Config) -> None:
+def check(config: Config, choices: Mapping[str, str] = MappingProxyType({})) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
     check_trainer(config.trainer)
     for rule in (_check_numbers, _check_choices, check_protocol, _check_rl, _check_stages):
         rule(config)
-    check_parts(parts_of(config))
+    check_parts(parts_of(config, choices))
 
 
-def parts_of(config: Config) -> Parts:
-    """The parts of a method by the names of their files."""
+def parts_of(config: Config, choices: Mapping[str, str]) -> Parts:
+    """The parts of a method by the names of their options, else of their files."""
 
-    def named(part: Any) -> tuple[str, Any]:
-        return plugin_name(part), part
+    def named(kind: str) -> tuple[str, Any]:
+        part = getattr(config, kind)
+        return choices.get(kind, plugin_name(part)), part
 
     return Parts(
-        carrier=named(config.carrier),
-        noise=named(config.noise),
-        latent_loss=named(config.latent_loss),
+        carrier=named("carrier"),
+        noise=named("noise"),
+        latent_loss=named("latent_loss"),
         transforms=tuple(config.transform.items()),
         latent=config.curriculum.markers,
     )
@@ -665,8 +667,7 @@ def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:
 
 def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     for key, (value, legal) in choices.items():
-        if value not in legal:
-            raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+        refuse_unknown(key, value, legal)
 
 
 def check_trainer(trainer: TrainerConfig) -> None:
