@@ -20,6 +20,7 @@ from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.compatibility import check_vocabulary
 from latentbench.errors import InputError
+from latentbench.evaluation.benchmark import Benchmark
 from latentbench.evaluation_stage import (
     check_protocol_fits,
     evaluate,
@@ -39,7 +40,6 @@ from latentbench.init_stage import (
     policy_of,
     stage_lengths,
 )
-from latentbench.layout import Layout
 from latentbench.models import Backbone, save, set_dropout
 from latentbench.modules.data import ENDLESS, Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
@@ -48,6 +48,8 @@ from latentbench.noise.none import None_
 from latentbench.policy import Policy
 from latentbench.ports import NATIVE, label, replaced
 from latentbench.preflight import (
+    Home,
+    Start,
     check_golds,
     check_lengths,
     check_surroundings,
@@ -57,7 +59,6 @@ from latentbench.preflight import (
     load_benchmark,
     resolved,
 )
-from latentbench.records import Splits
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
@@ -179,79 +180,119 @@ def run(
 def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
-    check_surroundings(config)
-    config = replace(config, trainer=resolved(config.trainer))
     limit_threads(config.trainer.threads)
     with clock.phase("data"):
-        start = gather(config, choices)
-        data, outlined, layout = start.data, start.outlined, start.layout
-        log.info(
-            "data: %s, %d training, %d validation and %d test problems",
-            config.data.name,
-            len(data.train),
-            len(data.validation),
-            len(data.test),
-        )
-        directory.refuse_other_inputs(start.inputs)
-        check_vocabulary({"carrier": config.carrier, "noise": config.noise}, outlined.writable)
-        check_golds(config, data)
-        home, most = home_of(config, choices, data), config.limit.eval_items
-        benchmarks = [
-            load_benchmark(name, chosen, home, config.protocol.split, most, layout)
-            for name, chosen in config.eval.items()
-        ]
-        check_protocol_fits(
-            config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
-        )
-        check_lengths(config, data, benchmarks, layout, outlined.positions)
-        directory.record(inputs=start.inputs)
+        ready = prepared(config, choices)
+        directory.refuse_other_inputs(ready.start.inputs)
+        directory.record(inputs=ready.start.inputs)
+    config = ready.config
     with clock.phase("init"):
-        init = ensure(config, choices, data, outlined)
-    backbone = _placed(init.backbone, config.trainer)
-    directory.record(
-        protocol_id=protocol_identity(
-            config.protocol, config.answer.budget, latents_at_test(config), benchmarks
-        ),
-        init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
-        provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
-    )
-    directory.write_frame(QUESTIONS, questions_of(benchmarks))
-    policy = policy_of(config, backbone, config.noise)
-    stage = "final" if config.algorithm == "sft" else "init"
+        init = ensure(config, choices, ready.start.data, ready.start.outlined)
+    _place(init.backbone.model, config.trainer)
+    _record_start(config, ready, init, directory)
+    policy = policy_of(config, init.backbone, config.noise)
     findings = Findings()
     with started_loggers(config, directory) as loggers:
-
-        def evaluated(stage: str) -> None:
-            with clock.phase(f"evaluate_{stage}"):
-                findings.add(
-                    *evaluate(
-                        policy,
-                        layout,
-                        benchmarks,
-                        config.protocol,
-                        config.answer,
-                        config.trainer,
-                        stage,
-                        directory.path,
-                    )
-                )
-
-        evaluated(stage)
-        extra: dict[str, float] = {}
         if config.algorithm == "sft":
+            _evaluate("final", policy, ready, directory, findings, clock)
             copy_training_record(init, directory.path)
             replay_curves(directory.path / METRICS, loggers)
+            extra: dict[str, float] = {}
         else:
+            _evaluate("init", policy, ready, directory, findings, clock)
             train = _reinforce if config.algorithm == "grpo" else _continue
             with clock.phase("rl"):
-                extra = train(config, policy, layout, data, directory, loggers)
-            evaluated("final")
+                extra = train(config, policy, ready.start, directory, loggers)
+            _evaluate("final", policy, ready, directory, findings, clock)
         items = pd.concat(findings.items, ignore_index=True)
-        extra |= second_opinions(items, benchmarks, config.protocol.second_opinion, home)
-        metrics = _finish(config, directory, backbone, findings, extra, clock)
+        second = config.protocol.second_opinion
+        extra |= second_opinions(items, ready.benchmarks, second, ready.home)
+        metrics = _finish(config, directory, init.backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
     render(directory.path, None)
+
+
+# -- the parts of the story ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that nothing speaks against: its configuration for the device that is here, its data
+    and token layout, and its benchmarks as prompts."""
+
+    config: Config
+    start: Start
+    home: Home
+    benchmarks: list[Benchmark]
+
+
+def prepared(config: Config, choices: Mapping[str, str]) -> Ready:
+    """Load the data, and refuse all that cannot work. Trains and writes nothing.
+
+    Raises InputError.
+    """
+    check_surroundings(config)
+    config = replace(config, trainer=resolved(config.trainer))
+    start = gather(config, choices)
+    data, layout = start.data, start.layout
+    log.info(
+        "data: %s, %d training, %d validation and %d test problems",
+        config.data.name,
+        len(data.train),
+        len(data.validation),
+        len(data.test),
+    )
+    check_vocabulary({"carrier": config.carrier, "noise": config.noise}, start.outlined.writable)
+    check_golds(config, data)
+    home, most = home_of(config, choices, data), config.limit.eval_items
+    benchmarks = [
+        load_benchmark(name, chosen, home, config.protocol.split, most, layout)
+        for name, chosen in config.eval.items()
+    ]
+    check_protocol_fits(
+        config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
+    )
+    check_lengths(config, data, benchmarks, layout, start.outlined.positions)
+    return Ready(config, start, home, benchmarks)
+
+
+def _record_start(config: Config, ready: Ready, init: Init, directory: RunDirectory) -> None:
+    """What is known before the first evaluation: the protocol, the start model, the questions."""
+    provenance = directory.result["provenance"] | {"data": dict(ready.start.data.provenance)}
+    directory.record(
+        protocol_id=protocol_identity(
+            config.protocol, config.answer.budget, latents_at_test(config), ready.benchmarks
+        ),
+        init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
+        provenance=provenance,
+    )
+    directory.write_frame(QUESTIONS, questions_of(ready.benchmarks))
+
+
+def _evaluate(
+    stage: str,
+    policy: Policy,
+    ready: Ready,
+    directory: RunDirectory,
+    findings: Findings,
+    clock: Clock,
+) -> None:
+    """Every benchmark under the protocol; what is seen is added to `findings`."""
+    config = ready.config
+    with clock.phase(f"evaluate_{stage}"):
+        findings.add(
+            *evaluate(
+                policy,
+                ready.start.layout,
+                ready.benchmarks,
+                config.protocol,
+                config.answer,
+                config.trainer,
+                stage,
+                directory.path,
+            )
+        )
 
 
 def _finish(
@@ -285,18 +326,15 @@ def _finish(
     return metrics
 
 
-# -- the parts of the story ----------------------------------------------------------------------
-
-
 def _reinforce(
     config: Config,
     policy: Policy,
-    layout: Layout,
-    data: Splits,
+    start: Start,
     directory: RunDirectory,
     loggers: list[Logger],
 ) -> dict[str, float]:
-    rl = config.rl
+    """Group-relative RL on the training problems."""
+    rl, data, layout = config.rl, start.data, start.layout
     feed = TrainingData(data.train, rl.prompts * rl.over_provision, rl.updates, config.seed)
     reference = None
     if rl.kl > 0:
@@ -327,6 +365,7 @@ def _reinforce(
     _place(policy.model, config.trainer)
     return {
         "train/silent_updates": float(module.silent_updates),
+        "train/skipped_updates": float(module.skipped_updates),
         "train/updates": float(rl.updates),
     }
 
@@ -334,18 +373,17 @@ def _reinforce(
 def _continue(
     config: Config,
     policy: Policy,
-    layout: Layout,
-    data: Splits,
+    start: Start,
     directory: RunDirectory,
     loggers: list[Logger],
 ) -> dict[str, float]:
     """The last SFT stage carried on, for as many updates (or seconds) as RL would have."""
     updates = config.rl.updates if config.rl.seconds is None else ENDLESS
     trained = [stage for stage, length in enumerate(stage_lengths(config)) if length > 0]
-    feed = TrainingData(data.train, config.sft.batch_size, updates, config.seed)
+    feed = TrainingData(start.data.train, config.sft.batch_size, updates, config.seed)
     module = SftModule(
         policy.under(None_()),
-        layout,
+        start.layout,
         config.curriculum,
         slots_of(config),
         Stages((0,) * trained[-1] + (updates,), "updates", feed.updates_per_epoch),
@@ -366,11 +404,6 @@ def limit_threads(threads: int | None) -> None:
     """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
     if threads is not None:
         torch.set_num_threads(min(threads, torch.get_num_threads()))
-
-
-def _placed(backbone: Backbone, trainer: TrainerConfig) -> Backbone:
-    _place(backbone.model, trainer)
-    return backbone
 
 
 def _place(model: Any, trainer: TrainerConfig) -> None:

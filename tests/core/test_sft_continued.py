@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,9 +50,9 @@ def continued(
     """What would be trained, on what."""
     fitted: list[Any] = []
     monkeypatch.setattr(experiment, "fit", lambda module, feed, *_: fitted.append((module, feed)))
-    data = Splits(ITEMS, (), ())
+    start: Any = SimpleNamespace(data=Splits(ITEMS, (), ()), layout=LAYOUT)
     policy = make_policy(twin("gpt2"))
-    experiment._continue(config, policy, LAYOUT, data, RunDirectory(Path()), [])
+    experiment._continue(config, policy, start, RunDirectory(Path()), [])
     return fitted[0]
 
 
