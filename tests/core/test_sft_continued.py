@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from latentbench import experiment, schema
 from latentbench.data.arithmetic import solve
+from latentbench.modules import sft
 from latentbench.modules.data import TrainingData, sft_rows
 from latentbench.modules.sft import SftModule
 from latentbench.records import Splits
@@ -109,8 +111,11 @@ def trained(folder: Path, inits: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_time_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past rl.updates; and carried on after the last update it adds none."""
+    """Four updates of an eighth of a second, past rl.updates; and carried on after the last update
+    it adds none."""
     long = ("rl.updates=1", "rl.seconds=0.5")
+    ticks = itertools.count(step=0.125)
+    monkeypatch.setattr(sft, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     original = experiment.evaluate
 
     def stopping(*arguments: Any, **named: Any) -> Any:
@@ -124,9 +129,9 @@ def test_time_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.Monke
             trained(tmp_path / "run", tmp_path / "inits", *long)
     saved = tmp_path / "run/checkpoints/last.ckpt"
     done = torch.load(saved, weights_only=True)["latentbench"]
-    assert done["update"] > 3 and done["spent"] >= 0.5
+    assert done["update"] == 4 and done["spent"] == 0.5
     result = trained(tmp_path / "run", tmp_path / "inits", *long)
-    assert result["metrics"]["train/updates"] == done["update"]
+    assert result["metrics"]["train/updates"] == 4
 
 
 def test_what_is_not_to_be_trained_stays(tmp_path: Path) -> None:
