@@ -1,11 +1,11 @@
-"""Equal-variance calibration: the strength at which one noise moves the last thought as far as
+"""Equal-variance calibration: the strength at which one noise moves the last latent state as far as
 another does.
 
     python -m latentbench.calibrate noise=per_step_mask like=shared_mask like.rate=0.1
 
 Everything but `like` is a command line of run.py. The start model is built or reused as in a run;
-the dispersion (`latent/dispersion`: the deviation of the last thought between rollouts of a prompt,
-relative to its root mean square) is taken on validation prompts.
+the dispersion (`latent/dispersion`: the deviation between rollouts of a prompt of the hidden state
+after the last latent slot, relative to its root mean square) is taken on validation prompts.
 """
 
 from __future__ import annotations
@@ -74,10 +74,16 @@ def calibrate(arguments: Sequence[str]) -> str:
     config, choices = _composed(own)
     target_config, target_choices = _composed(other)
     name = strength_of(config.noise)
+    nothing = InputError(
+        f"like={target_choices['noise']}: its dispersion is 0 and there is nothing to match; give "
+        "it a strength, and rl.group_size at least 2"
+    )
     if target_config.noise.diverges == "answer":
-        raise InputError(f"like={target_choices['noise']}: its dispersion is 0; give it a strength")
-    measure = _measure(config, choices)
+        raise nothing
+    measure = _measure(config, choices, target_config.noise)
     target = measure(target_config.noise)
+    if not target > 0:
+        raise nothing
 
     def dispersion(strength: float) -> float:
         return measure(dataclasses.replace(config.noise, **{name: strength}))
@@ -86,7 +92,7 @@ def calibrate(arguments: Sequence[str]) -> str:
     found = solve(dispersion, target, start, 0.95 if name == "rate" else 1e3)
     if found is None:
         raise InputError(
-            f"noise={choices['noise']}: no {name} moves the last thought as far as "
+            f"noise={choices['noise']}: no {name} moves the last state as far as "
             f"like={target_choices['noise']} does (dispersion {target:.4f})"
         )
     other_name = strength_of(target_config.noise)
@@ -111,39 +117,46 @@ def _composed(overrides: Sequence[str]) -> tuple[schema.Config, dict[str, str]]:
     choices = cli.choices_of(HydraConfig.get())
     with open_dict(composed):
         del composed["hydra"]
-    return schema.typed(composed), choices
+    return schema.typed(composed, choices), choices
 
 
-def _measure(config: schema.Config, choices: dict[str, str]) -> Callable[[Any], float]:
-    """The dispersion of the last thought under a noise, on the run's own start model."""
+def _measure(config: schema.Config, choices: dict[str, str], target: Any) -> Callable[[Any], float]:
+    """The dispersion under a noise, on the run's own start model, `rl.rollout_rows` at a time.
+
+    Raises InputError for what a run would refuse, of either noise.
+    """
     import torch
 
+    from latentbench.compatibility import check_vocabulary
+    from latentbench.experiment import prepared
     from latentbench.init_stage import ensure, policy_of
     from latentbench.keys import Key, Purpose, rollout_keys
-    from latentbench.policy import fresh_draws, thoughts_dispersion
-    from latentbench.preflight import check_surroundings, device_of, gather, resolved
-    from latentbench.records import collate_prompts
+    from latentbench.policy import fresh_draws
+    from latentbench.preflight import device_of
+    from latentbench.records import collate_prompts, dispersion
+    from latentbench.rollout import chunks
     from latentbench.runtime.quiet import quieten_libraries
 
     quieten_libraries()
-    check_surroundings(config)
-    config = dataclasses.replace(config, trainer=resolved(config.trainer))
-    start = gather(config, choices)
+    ready = prepared(config, choices)
+    config, start = ready.config, ready.start
+    check_vocabulary({"noise": target}, start.outlined.writable)
     init = ensure(config, choices, start.data, start.outlined)
     init.backbone.model.to(device_of(config.trainer.accelerator))
     policy = policy_of(config, init.backbone, config.noise)
     prompts = start.layout.prompts(list(start.data.validation)[:PROMPTS])
-    batch = collate_prompts(prompts, start.layout.markers.pad, policy.device)
     size = config.rl.group_size
-    keys = rollout_keys(config.seed, Purpose.NOISE, 0, batch.uids, size)
 
+    @torch.no_grad()
     def measure(noise: Any) -> float:
-        noisy = policy.under(noise)
-        fresh = fresh_draws(noise, Key(config.seed, Purpose.FRESH), policy.device)
-        with torch.no_grad(), fresh:
-            record = noise.draw(keys, noisy.sites(), noisy.latents).to(noisy.device)
-            _, thoughts = noisy.latent_phase(batch, record, size)
-        return thoughts_dispersion(thoughts.vectors, size)
+        noisy, states = policy.under(noise), []
+        with fresh_draws(noise, Key(config.seed, Purpose.FRESH), policy.device):
+            for chunk in chunks(prompts, max(config.rl.rollout_rows // size, 1)):
+                batch = collate_prompts(chunk, start.layout.markers.pad, policy.device)
+                keys = rollout_keys(config.seed, Purpose.NOISE, 0, batch.uids, size)
+                record = noise.draw(keys, noisy.sites(), noisy.latents).to(noisy.device)
+                states.append(noisy.latent_phase(batch, record, size)[0].hidden)
+        return dispersion(torch.cat(states), size)
 
     return measure
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from latentbench import schema
 from latentbench.compatibility import Verdict, matrix
+from latentbench.noise import SCOPES
 
 LEGAL = "ok"
 
@@ -21,15 +22,10 @@ def options(conf: Path, kind: str) -> list[tuple[str, Any]]:
     """The choices of a kind as `conf` has them, presets included; a noise once for each scope."""
     found: list[tuple[str, Any]] = []
     for path in sorted((conf / kind).glob("*.yaml")):
-        content = yaml.safe_load(path.read_text())
-        (base,) = [line for line in content.pop("defaults") if str(line).startswith("base_")]
-        cls: Any = schema.plugin(kind, base.partition("@")[0].removeprefix("base_"))
-        # What another section decides (`${...}`) changes no verdict.
-        values = {k: v for k, v in content.items() if not str(v).startswith("${")}
-        scopes = ("latent", "prompt+latent", "all") if hasattr(cls, "scope") else (None,)
-        for scope in scopes:
-            own = values if scope is None else values | {"scope": scope}
-            found.append((path.stem, cls(**own)))
+        part = schema.configured(conf, kind, path.stem)  # what is left out changes no verdict
+        scopes = SCOPES if hasattr(part, "scope") else ()
+        variants = [replace(part, scope=scope) for scope in scopes] or [part]
+        found += [(path.stem, variant) for variant in variants]
     return found
 
 

@@ -260,7 +260,7 @@ def choices_of(hydra_config: Any) -> dict[str, str]:
 
 
 def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
-    config = schema.typed(composed)
+    config = schema.typed(composed, choices)
     settle("torch")
     from latentbench.experiment import check_inputs, run, run_identity
 

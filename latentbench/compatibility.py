@@ -60,12 +60,12 @@ def _objections(parts: Parts) -> Iterator[str]:
             f"transform=first_token with latent_loss={loss_name}: it chooses who updates the first "
             "latent slot, and slots are not scored here; set a latent_loss"
         )
-    for place, (name, transform) in enumerate(parts.transforms):
-        if place > 0 and getattr(transform, "variant", None) == "excluded":
-            yield (
-                f"transform={names}: {name}.variant=excluded computes the group's advantages "
-                f"again and must stand first: transform=[{name},...]"
-            )
+    if "invalid_mask" in names[1:]:
+        first = ",".join(sorted(names, key=lambda name: name != "invalid_mask"))
+        yield (
+            f"transform=[{','.join(names)}]: invalid_mask decides which rollouts the others see "
+            f"and must stand first: transform=[{first}]"
+        )
 
 
 def _loss_objections(parts: Parts) -> Iterator[str]:
@@ -100,6 +100,11 @@ def _loss_objections(parts: Parts) -> Iterator[str]:
                 f"latent_loss={loss_name} with noise={noise_name}: its scores are filtered and "
                 "divided by tau, so their margins are no Gumbel draws; use noise=one_sided_gumbel"
             )
+        elif noise.diverges == "answer":
+            yield (
+                f"latent_loss={loss_name} with noise={noise_name} of strength 0: every margin is 0 "
+                f"and so is the gradient; set noise.{noise.strength} above 0"
+            )
 
 
 def check_parts(parts: Parts) -> None:
@@ -132,25 +137,24 @@ class Verdict:
 
 
 def matrix(options: Mapping[str, Sequence[tuple[str, Any]]]) -> list[Verdict]:
-    """Every combination of carrier, noise with scope, latent loss and transform.
+    """Every combination of carrier, noise with scope, latent loss and at most one transform.
 
     `options` has, for each of these four kinds, the plug-ins with their names; a noise that has
-    scopes stands there once for each. Transforms are tried alone and all together.
+    scopes stands there once for each. There is no transform, or one.
     """
-    transforms: list[tuple[tuple[str, Any], ...]] = [(), *[(one,) for one in options["transform"]]]
     verdicts = []
     for carrier in options["carrier"]:
         for noise in options["noise"]:
             for loss in options["latent_loss"]:
-                for listed in transforms:
-                    parts = Parts(carrier, noise, loss, listed)
+                for one in (None, *options["transform"]):
+                    parts = Parts(carrier, noise, loss, (one,) if one else ())
                     verdicts.append(
                         Verdict(
                             carrier[0],
                             noise[0],
                             getattr(noise[1], "scope", "latent") if noise[0] != "none" else "-",
                             loss[0],
-                            "+".join(name for name, _ in listed) or "-",
+                            one[0] if one else "-",
                             objection(parts),
                         )
                     )

@@ -1,11 +1,21 @@
 """What a user did that cannot work, said in one line."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class InputError(Exception):
     """Bad input: the message names the key (or the file and row), the value and the way out.
 
     The command line prints the message alone and exits with code 2, before any training.
     """
+
+
+def refuse_unknown(key: str, value: str, legal: Sequence[str]) -> None:
+    """Raise InputError for a value that is none of the legal ones."""
+    if value not in legal:
+        raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
 
 
 def shorten(text: str, width: int = 60) -> str:

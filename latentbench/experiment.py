@@ -20,6 +20,7 @@ from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.compatibility import check_vocabulary
 from latentbench.errors import InputError
+from latentbench.evaluation.benchmark import Benchmark
 from latentbench.evaluation_stage import (
     check_protocol_fits,
     evaluate,
@@ -32,19 +33,23 @@ from latentbench.init_stage import (
     Init,
     copy_training_record,
     ensure,
+    hashable_values,
     latents_at_test,
+    metadata_of,
     origin,
     policy_of,
+    stage_lengths,
 )
-from latentbench.layout import Layout
-from latentbench.models import Backbone, recorded_origin, save, set_dropout
-from latentbench.modules.data import Stages, TrainingData
+from latentbench.models import Backbone, save, set_dropout
+from latentbench.modules.data import ENDLESS, Stages, TrainingData
 from latentbench.modules.rl import Objective, RlModule
 from latentbench.modules.sft import SftModule
 from latentbench.noise.none import None_
 from latentbench.policy import Policy
-from latentbench.ports import label, replaced
+from latentbench.ports import NATIVE, label, replaced
 from latentbench.preflight import (
+    Home,
+    Start,
     check_golds,
     check_lengths,
     check_surroundings,
@@ -54,7 +59,6 @@ from latentbench.preflight import (
     load_benchmark,
     resolved,
 )
-from latentbench.records import Splits
 from latentbench.runtime.fitting import fit
 from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
@@ -65,7 +69,6 @@ from latentbench.runtime.run_directory import (
     METRICS,
     QUESTIONS,
     RunDirectory,
-    hashable,
     plain,
 )
 from latentbench.runtime.signals import Preempted
@@ -102,7 +105,7 @@ class Findings:
         self.thoughts.append(thoughts)
 
 
-METHODS = Path(__file__).resolve().parent.parent / "conf" / "method"
+CONF = Path(__file__).resolve().parent.parent / "conf"
 
 # Groups that only set values, which are hashed themselves as far as they matter.
 UNHASHED_CHOICES = ("logger", "trainer", "hydra", "debug", "experiment")
@@ -113,7 +116,7 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
 
     What lies behind the paths is compared by content: see `inputs` in result.json.
     """
-    values = hashable(plain(config))
+    values = hashable_values(config)
     relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
     relevant |= {f"package {k}": v for k, v in plugin_packages(config).items()}
     return digest([latentbench.__version__, values, relevant, config.init.path is not None])
@@ -144,8 +147,8 @@ def run(
     """
     clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
     inputs = directory.result.get("inputs")
-    start = recorded_origin(config.init.path) if config.init.path else {}
-    port = replaced(METHODS / f"{config.method}.yaml", choices, start)
+    parts = {kind: getattr(config, kind) for kind in NATIVE}
+    port = replaced(CONF, config.method, parts, origin(config))
     directory.result.clear()
     directory.record(
         status="running",
@@ -177,79 +180,119 @@ def run(
 def _story(
     config: Config, choices: Mapping[str, str], directory: RunDirectory, clock: Clock
 ) -> None:
-    check_surroundings(config)
-    config = replace(config, trainer=resolved(config.trainer))
     limit_threads(config.trainer.threads)
     with clock.phase("data"):
-        start = gather(config, choices)
-        data, outlined, layout = start.data, start.outlined, start.layout
-        log.info(
-            "data: %s, %d training, %d validation and %d test problems",
-            config.data.name,
-            len(data.train),
-            len(data.validation),
-            len(data.test),
-        )
-        directory.refuse_other_inputs(start.inputs)
-        check_vocabulary({"carrier": config.carrier, "noise": config.noise}, outlined.writable)
-        check_golds(config, data)
-        home, most = home_of(config, choices, data), config.limit.eval_items
-        benchmarks = [
-            load_benchmark(name, chosen, home, config.protocol.split, most, layout)
-            for name, chosen in config.eval.items()
-        ]
-        check_protocol_fits(
-            config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
-        )
-        check_lengths(config, data, benchmarks, layout, outlined.positions)
-        directory.record(inputs=start.inputs)
+        ready = prepared(config, choices)
+        directory.refuse_other_inputs(ready.start.inputs)
+        directory.record(inputs=ready.start.inputs)
+    config = ready.config
     with clock.phase("init"):
-        init = ensure(config, choices, data, outlined)
-    backbone = _placed(init.backbone, config.trainer)
-    directory.record(
-        protocol_id=protocol_identity(
-            config.protocol, config.answer.budget, latents_at_test(config), benchmarks
-        ),
-        init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
-        provenance=directory.result["provenance"] | {"data": dict(data.provenance)},
-    )
-    directory.write_frame(QUESTIONS, questions_of(benchmarks))
-    policy = policy_of(config, backbone, config.noise)
-    stage = "final" if config.algorithm == "sft" else "init"
+        init = ensure(config, choices, ready.start.data, ready.start.outlined)
+    _place(init.backbone.model, config.trainer)
+    _record_start(config, ready, init, directory)
+    policy = policy_of(config, init.backbone, config.noise)
     findings = Findings()
     with started_loggers(config, directory) as loggers:
-
-        def evaluated(stage: str) -> None:
-            with clock.phase(f"evaluate_{stage}"):
-                findings.add(
-                    *evaluate(
-                        policy,
-                        layout,
-                        benchmarks,
-                        config.protocol,
-                        config.answer,
-                        config.trainer,
-                        stage,
-                        directory.path,
-                    )
-                )
-
-        evaluated(stage)
-        extra: dict[str, float] = {}
         if config.algorithm == "sft":
+            _evaluate("final", policy, ready, directory, findings, clock)
             copy_training_record(init, directory.path)
             replay_curves(directory.path / METRICS, loggers)
+            extra: dict[str, float] = {}
         else:
+            _evaluate("init", policy, ready, directory, findings, clock)
             train = _reinforce if config.algorithm == "grpo" else _continue
             with clock.phase("rl"):
-                extra = train(config, policy, layout, data, directory, loggers)
-            evaluated("final")
+                extra = train(config, policy, ready.start, directory, loggers)
+            _evaluate("final", policy, ready, directory, findings, clock)
         items = pd.concat(findings.items, ignore_index=True)
-        extra |= second_opinions(items, benchmarks, config.protocol.second_opinion, home)
-        metrics = _finish(config, directory, backbone, findings, extra, clock)
+        second = config.protocol.second_opinion
+        extra |= second_opinions(items, ready.benchmarks, second, ready.home)
+        metrics = _finish(config, directory, init.backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
     render(directory.path, None)
+
+
+# -- the parts of the story ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that nothing speaks against: its configuration for the device that is here, its data
+    and token layout, and its benchmarks as prompts."""
+
+    config: Config
+    start: Start
+    home: Home
+    benchmarks: list[Benchmark]
+
+
+def prepared(config: Config, choices: Mapping[str, str]) -> Ready:
+    """Load the data, and refuse all that cannot work. Trains and writes nothing.
+
+    Raises InputError.
+    """
+    check_surroundings(config)
+    config = replace(config, trainer=resolved(config.trainer))
+    start = gather(config, choices)
+    data, layout = start.data, start.layout
+    log.info(
+        "data: %s, %d training, %d validation and %d test problems",
+        config.data.name,
+        len(data.train),
+        len(data.validation),
+        len(data.test),
+    )
+    check_vocabulary({"carrier": config.carrier, "noise": config.noise}, start.outlined.writable)
+    check_golds(config, data)
+    home, most = home_of(config, choices, data), config.limit.eval_items
+    benchmarks = [
+        load_benchmark(name, chosen, home, config.protocol.split, most, layout)
+        for name, chosen in config.eval.items()
+    ]
+    check_protocol_fits(
+        config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
+    )
+    check_lengths(config, data, benchmarks, layout, start.outlined.positions)
+    return Ready(config, start, home, benchmarks)
+
+
+def _record_start(config: Config, ready: Ready, init: Init, directory: RunDirectory) -> None:
+    """What is known before the first evaluation: the protocol, the start model, the questions."""
+    provenance = directory.result["provenance"] | {"data": dict(ready.start.data.provenance)}
+    directory.record(
+        protocol_id=protocol_identity(
+            config.protocol, config.answer.budget, latents_at_test(config), ready.benchmarks
+        ),
+        init={"id": init.id, "origin": init.origin, "directory": _name(init)} | _brief(init),
+        provenance=provenance,
+    )
+    directory.write_frame(QUESTIONS, questions_of(ready.benchmarks))
+
+
+def _evaluate(
+    stage: str,
+    policy: Policy,
+    ready: Ready,
+    directory: RunDirectory,
+    findings: Findings,
+    clock: Clock,
+) -> None:
+    """Every benchmark under the protocol; what is seen is added to `findings`."""
+    config = ready.config
+    with clock.phase(f"evaluate_{stage}"):
+        findings.add(
+            *evaluate(
+                policy,
+                ready.start.layout,
+                ready.benchmarks,
+                config.protocol,
+                config.answer,
+                config.trainer,
+                stage,
+                directory.path,
+            )
+        )
 
 
 def _finish(
@@ -264,13 +307,12 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
-    metadata = origin(config, directory.result["config"]["choices"]) | {
+    metadata = metadata_of(config) | {
         "run_id": directory.result["run_id"],
         "method": directory.result["method"],
         "data": config.data.name,
         "model": config.model.name,
         "seed": config.seed,
-        "carrier_settings": asdict(config.carrier),
         "template": asdict(config.data.template),
         "marker": getattr(config.reward, "marker", None),
         "budget": config.answer.budget,
@@ -284,18 +326,15 @@ def _finish(
     return metrics
 
 
-# -- the parts of the story ----------------------------------------------------------------------
-
-
 def _reinforce(
     config: Config,
     policy: Policy,
-    layout: Layout,
-    data: Splits,
+    start: Start,
     directory: RunDirectory,
     loggers: list[Logger],
 ) -> dict[str, float]:
-    rl = config.rl
+    """Group-relative RL on the training problems."""
+    rl, data, layout = config.rl, start.data, start.layout
     feed = TrainingData(data.train, rl.prompts * rl.over_provision, rl.updates, config.seed)
     reference = None
     if rl.kl > 0:
@@ -326,6 +365,7 @@ def _reinforce(
     _place(policy.model, config.trainer)
     return {
         "train/silent_updates": float(module.silent_updates),
+        "train/skipped_updates": float(module.skipped_updates),
         "train/updates": float(rl.updates),
     }
 
@@ -333,24 +373,24 @@ def _reinforce(
 def _continue(
     config: Config,
     policy: Policy,
-    layout: Layout,
-    data: Splits,
+    start: Start,
     directory: RunDirectory,
     loggers: list[Logger],
 ) -> dict[str, float]:
     """The last SFT stage carried on, for as many updates (or seconds) as RL would have."""
-    slots = slots_of(config)
-    lengths = (0,) * config.curriculum.last_stage(slots) + (config.rl.updates,)
-    feed = TrainingData(data.train, config.sft.batch_size, config.rl.updates, config.seed)
+    updates = config.rl.updates if config.rl.seconds is None else ENDLESS
+    trained = [stage for stage, length in enumerate(stage_lengths(config)) if length > 0]
+    feed = TrainingData(start.data.train, config.sft.batch_size, updates, config.seed)
     module = SftModule(
         policy.under(None_()),
-        layout,
+        start.layout,
         config.curriculum,
-        slots,
-        Stages(lengths, "updates", feed.updates_per_epoch),
+        slots_of(config),
+        Stages((0,) * trained[-1] + (updates,), "updates", feed.updates_per_epoch),
         config.sft_loss,
         config.sft,
         config.seed,
+        config.rl.trainable,
         config.rl.seconds,
     )
     fit(module, feed, config.trainer, directory.path, f"SFT {config.method}", loggers)
@@ -364,11 +404,6 @@ def limit_threads(threads: int | None) -> None:
     """Small models slow down on many threads; a sweep's share of the cores is not exceeded."""
     if threads is not None:
         torch.set_num_threads(min(threads, torch.get_num_threads()))
-
-
-def _placed(backbone: Backbone, trainer: TrainerConfig) -> Backbone:
-    _place(backbone.model, trainer)
-    return backbone
 
 
 def _place(model: Any, trainer: TrainerConfig) -> None:

@@ -13,7 +13,9 @@ def keep_top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
 
 def nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     """Which token types [row, token type] belong to the nucleus of softmax(scores): those before
-    which less than `top_p` of the probability lies (arXiv 1904.09751). Never empty."""
+    which less than `top_p` of the probability lies (arXiv 1904.09751). Never empty; all for 1."""
+    if top_p >= 1:  # rounded sums reach 1 before the tail ends
+        return torch.ones_like(scores, dtype=torch.bool)
     ordered = scores.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     before = ordered.values.cumsum(dim=-1) - ordered.values
     inside = before < top_p

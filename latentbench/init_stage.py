@@ -11,13 +11,14 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 import latentbench
+from latentbench import ports
 from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
@@ -26,6 +27,7 @@ from latentbench.models import (
     Outline,
     create,
     load,
+    recorded_origin,
     save,
     set_dropout,
     trained_latents,
@@ -41,7 +43,7 @@ from latentbench.runtime.fitting import fit
 from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import METRICS, hashable, plain
-from latentbench.schema import Config, plugin_packages, slots_of
+from latentbench.schema import Config, plugin_name, plugin_packages, slots_of
 from latentbench.tokenizer import tokenizer_digest
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,15 @@ def init_seed(config: Config) -> int:
     return config.seed if config.algorithm == "sft" else config.init.seed
 
 
+def hashable_values(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, as far as it says what is computed; micro-batches are
+    memory alone, unless the SFT loss depends on them."""
+    values = hashable(plain(config))
+    if config.sft_loss.by_micro_batch:
+        values["sft"]["micro_batch"] = min(config.sft.micro_batch, config.sft.batch_size)
+    return values
+
+
 def address(
     config: Config, choices: Mapping[str, str], data: Splits, tokenizer: Any
 ) -> dict[str, Any]:
@@ -72,7 +83,7 @@ def address(
 
     Data, weights and tokenizer count by their content, not by the names they go by.
     """
-    values = hashable(plain(config))
+    values = hashable_values(config)
     path = config.model.path
     source = path or config.model.hub_id
     packages = plugin_packages(config, ["curriculum", "carrier", "sft_loss"])
@@ -210,10 +221,21 @@ def policy_of(config: Config, backbone: Backbone, noise: Any) -> Policy:
     )
 
 
-def origin(config: Config, choices: Mapping[str, str]) -> dict[str, Any]:
+def origin(config: Config) -> dict[str, str]:
+    """The plug-ins with which SFT made a run's start model: its own, or as `init.path` records."""
+    if config.init.path is not None:
+        return ports.origin(recorded_origin(config.init.path))
+    return {kind: ports.description(getattr(config, kind)) for kind in ports.NATIVE}
+
+
+def metadata_of(config: Config) -> dict[str, Any]:
     """What a model directory says of its latent phase and of the SFT that it came from."""
-    made = {kind: choices[kind] for kind in ("carrier", "curriculum", "sft_loss")}
-    return {"latents": latents_at_test(config), **made}
+    return {
+        "latents": latents_at_test(config),
+        "carrier": plugin_name(config.carrier),
+        "carrier_settings": asdict(config.carrier),
+        "sft": origin(config),
+    }
 
 
 def _build(
@@ -229,7 +251,7 @@ def _build(
     backbone = create(config.model, Key(seed, Purpose.WEIGHTS), config.carrier)
     layout = layout_of(config, backbone)
     feed = TrainingData(data.train, config.sft.batch_size, 0, seed)
-    stages = Stages(_lengths(config), config.sft.unit, feed.updates_per_epoch)
+    stages = Stages(stage_lengths(config), config.sft.unit, feed.updates_per_epoch)
     feed.updates = stages.total
     policy = policy_of(config, backbone, None_())
     module = SftModule(
@@ -245,7 +267,7 @@ def _build(
     fit(module, feed, config.trainer, directory, f"SFT {config.data.name}", loggers=[])
     set_dropout(backbone.model, 0.0)
     card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
-    save(backbone, directory / "model", origin(config, choices), card)
+    save(backbone, directory / "model", metadata_of(config), card)
     write_json(
         directory / RECORD,
         {
@@ -261,8 +283,9 @@ def _build(
     )
 
 
-def _lengths(config: Config) -> tuple[int, ...]:
-    """Layouts with one stage train it for as long as the whole curriculum takes."""
+def stage_lengths(config: Config) -> tuple[int, ...]:
+    """How long each SFT stage is trained; layouts with one stage train it for as long as the whole
+    curriculum takes."""
     if config.curriculum.last_stage(slots_of(config)) == 0:
         return (sum(config.sft.stages),)
     return tuple(config.sft.stages)

@@ -432,17 +432,6 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def thoughts_dispersion(thoughts: torch.Tensor, group_size: int) -> float:
-    """How far apart a group's last thoughts lie: the deviation between rollouts, relative to the
-    thoughts' root mean square. Exactly 0 when the latent phase is deterministic."""
-    if thoughts.shape[1] == 0 or group_size < 2:
-        return 0.0
-    last = thoughts[:, -1].detach().float()
-    grouped = last.reshape(-1, group_size, last.shape[-1])
-    spread = grouped.var(dim=1, unbiased=True).mean().sqrt()
-    return float(spread / last.square().mean().sqrt().clamp(min=1e-12))
-
-
 def check_fits(length: int, latents: int, budget: int, positions: int, what: str) -> None:
     """Refuse a prompt that would run past the model's positions.
 

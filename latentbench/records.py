@@ -226,21 +226,38 @@ class Replay:
     choice_log_probs: torch.Tensor | None = None
 
 
+def dispersion(states: torch.Tensor, group_size: int) -> float:
+    """How far apart the states [row, feature] of a group lie: the deviation between its rows,
+    relative to the root mean square of all. Exactly 0 where the rows of every group are equal."""
+    if group_size < 2:
+        return 0.0
+    values = states.detach().float()
+    grouped = values.reshape(-1, group_size, values.shape[-1])
+    spread = grouped.var(dim=1, unbiased=True).mean().sqrt()
+    return float(spread / values.square().mean().sqrt().clamp(min=1e-12))
+
+
 @dataclass(frozen=True)
 class Rollouts:
     """A batch of groups: `group_size` rollouts of each prompt, rows group-major.
 
-    `rewards` [prompt, rollout]; `dispersion` is how far apart a group's last thoughts lie.
+    `last` [row, feature] are the hidden states after the last latent slot, `rewards` [prompt,
+    rollout].
     """
 
     prompts: tuple[Prompt, ...]
     group_size: int
     noise: NoiseRecord
     thoughts: Thoughts
+    last: torch.Tensor
     answers: Answers
     texts: tuple[str, ...]
     rewards: torch.Tensor
-    dispersion: float = 0.0
+
+    @property
+    def dispersion(self) -> float:
+        """How far apart the last states of a group lie, see `dispersion`."""
+        return dispersion(self.last, self.group_size)
 
     def mixed(self) -> torch.Tensor:
         """Which groups have more than one distinct reward [prompt]."""
@@ -256,6 +273,7 @@ class Rollouts:
             group_size=size,
             noise=self.noise.rows(rows),
             thoughts=self.thoughts.rows(rows),
+            last=self.last[rows],
             answers=Answers(
                 self.answers.text.rows(rows),
                 self.answers.log_probs[rows],
@@ -263,18 +281,16 @@ class Rollouts:
             ),
             texts=tuple(self.texts[place] for place in places),
             rewards=self.rewards[torch.tensor(list(index), dtype=torch.long)],
-            dispersion=self.dispersion,
         )
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What an advantage estimator sees, all [prompt, rollout]: rewards, answer lengths in tokens,
-    which answers were truncated, and the mean log-probability of all scored positions when they
-    were sampled. Always whole groups of the whole batch."""
+    """What an advantage estimator sees, all [prompt, rollout]: rewards, which answers were
+    truncated, and the mean log-probability of all scored positions when they were sampled. Always
+    whole groups of the whole batch."""
 
     rewards: torch.Tensor
-    lengths: torch.Tensor
     truncated: torch.Tensor
     log_probs: torch.Tensor
 
@@ -282,7 +298,6 @@ class Groups:
         """One group [1, rollout] with some of its rollouts."""
         return Groups(
             self.rewards[prompt, rollouts][None],
-            self.lengths[prompt, rollouts][None],
             self.truncated[prompt, rollouts][None],
             self.log_probs[prompt, rollouts][None],
         )

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from latentbench.keys import Purpose, rollout_keys, uniforms
 from latentbench.layout import Layout
-from latentbench.policy import Decoding, Policy, thoughts_dispersion
+from latentbench.policy import Decoding, Policy
 from latentbench.records import (
     Answers,
     NoiseRecord,
@@ -59,10 +59,10 @@ def roll_out(
             group_size=group_size,
             noise=record,
             thoughts=thoughts,
+            last=state.hidden,
             answers=answers,
             texts=texts,
             rewards=torch.tensor(rewards, dtype=torch.float32).reshape(len(chunk), group_size),
-            dispersion=thoughts_dispersion(thoughts.vectors, group_size),
         )
 
     parts = [roll(chunk) for chunk in chunks(prompts, max(max_rows // group_size, 1))]
@@ -90,7 +90,6 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
     answers = [part.answers for part in parts]
     records = [part.noise for part in parts]
     thoughts = [part.thoughts for part in parts]
-    weights = [len(part.prompts) for part in parts]
     return Rollouts(
         prompts=tuple(prompt for part in parts for prompt in part.prompts),
         group_size=parts[0].group_size,
@@ -100,6 +99,7 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
             torch.cat([t.sources for t in thoughts]),
             _stacked([t.choice for t in thoughts]),
         ),
+        last=torch.cat([part.last for part in parts]),
         answers=Answers(
             Text(
                 widen([a.text.ids for a in answers], filler), widen([a.text.mask for a in answers])
@@ -109,8 +109,6 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
         ),
         texts=tuple(text for part in parts for text in part.texts),
         rewards=torch.cat([part.rewards for part in parts]),
-        dispersion=sum(p.dispersion * w for p, w in zip(parts, weights, strict=True))
-        / sum(weights),
     )
 
 

@@ -19,14 +19,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from latentbench.compatibility import Parts, check_parts
-from latentbench.errors import InputError
+from latentbench.errors import InputError, refuse_unknown
 
 KINDS = (
     "carrier",
@@ -318,6 +320,20 @@ def external_plugins() -> Mapping[tuple[str, str], EntryPoint]:
     return found
 
 
+def plugin_name(part: Any) -> str:
+    """The name of the file that a plug-in stands in."""
+    return type(part).__module__.rpartition(".")[2]
+
+
+def configured(conf: Path, kind: str, option: str) -> Any:
+    """The plug-in that `conf/<kind>/<option>.yaml` configures; values that another section decides
+    (`${...}`) are left at its defaults."""
+    content = yaml.safe_load((conf / kind / f"{option}.yaml").read_text())
+    (base,) = [line for line in content.pop("defaults") if str(line).startswith("base_")]
+    cls: Any = plugin(kind, base.partition("@")[0].removeprefix("base_"))
+    return cls(**{k: v for k, v in content.items() if not str(v).startswith("${")})
+
+
 def plugin_packages(config: Config, kinds: Sequence[str] = KINDS) -> dict[str, str]:
     """Name -> version of the other packages whose plug-ins a configuration uses."""
     used: set[tuple[str, type]] = set()
@@ -461,8 +477,9 @@ def _writable(schema: type) -> DictConfig:
 # -- from a composed configuration to typed objects ---------------------------------------------
 
 
-def typed(composed: DictConfig) -> Config:
-    """The composed configuration as typed objects, checked.
+def typed(composed: DictConfig, choices: Mapping[str, str] = MappingProxyType({})) -> Config:
+    """The composed configuration as typed objects, checked; `choices` are the names of its options,
+    for messages.
 
     Raises InputError for what Hydra lets through: keys that nothing reads, `_target_`, the word
     None for a missing value, values outside their range, and fields that contradict each other.
@@ -471,7 +488,7 @@ def typed(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     _check_limits(config)
     apply_limits(config)
-    check(config)
+    check(config, choices)
     return config
 
 
@@ -554,24 +571,25 @@ def _capped(sft: SftConfig, most: int) -> list[int]:
     return [most if length else 0 for length in sft.stages]
 
 
-def check(config: Config) -> None:
+def check(config: Config, choices: Mapping[str, str] = MappingProxyType({})) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
     check_trainer(config.trainer)
     for rule in (_check_numbers, _check_choices, check_protocol, _check_rl, _check_stages):
         rule(config)
-    check_parts(parts_of(config))
+    check_parts(parts_of(config, choices))
 
 
-def parts_of(config: Config) -> Parts:
-    """The parts of a method by the names of their files."""
+def parts_of(config: Config, choices: Mapping[str, str]) -> Parts:
+    """The parts of a method by the names of their options, else of their files."""
 
-    def named(part: Any) -> tuple[str, Any]:
-        return type(part).__module__.rpartition(".")[2], part
+    def named(kind: str) -> tuple[str, Any]:
+        part = getattr(config, kind)
+        return choices.get(kind, plugin_name(part)), part
 
     return Parts(
-        carrier=named(config.carrier),
-        noise=named(config.noise),
-        latent_loss=named(config.latent_loss),
+        carrier=named("carrier"),
+        noise=named("noise"),
+        latent_loss=named("latent_loss"),
         transforms=tuple(config.transform.items()),
         latent=config.curriculum.markers,
     )
@@ -649,8 +667,7 @@ def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:
 
 def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     for key, (value, legal) in choices.items():
-        if value not in legal:
-            raise InputError(f"{key}={value}: choose one of {', '.join(legal)}")
+        refuse_unknown(key, value, legal)
 
 
 def check_trainer(trainer: TrainerConfig) -> None:
@@ -755,13 +772,29 @@ def _check_rl(config: Config) -> None:
         )
     if rl.seconds is not None and config.sft.cooldown:
         raise InputError(
-            f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how many "
-            "updates are left; set rl.seconds=null, or sft.cooldown=0"
+            f"rl.seconds={rl.seconds} with sft.cooldown={config.sft.cooldown}: nobody knows how "
+            "many updates are left; set rl.seconds=null, or sft.cooldown=0"
         )
+    if config.algorithm == "sft_continued":
+        _check_continued(config)
     if config.trainer.devices != 1:
         raise InputError(
             f"trainer.devices={config.trainer.devices}: a run uses one device; run seeds side by "
             "side with -m seed=0,1,2 (one process per GPU)"
+        )
+
+
+def _check_continued(config: Config) -> None:
+    rl, sft = config.rl, config.sft
+    if rl.kl > 0:
+        raise InputError(
+            f"rl.kl={rl.kl} with method={config.method}: SFT has no penalty towards its start; set "
+            "rl.kl=0"
+        )
+    if rl.trainable == "value_projections" and sft.weight_decay > 0:
+        raise InputError(
+            f"sft.weight_decay={sft.weight_decay} with rl.trainable=value_projections: decay would "
+            "move the frozen weights in the same matrix; set sft.weight_decay=0"
         )
 
 
@@ -772,7 +805,8 @@ def _check_stages(config: Config) -> None:
         )
     slots = slots_of(config)
     needed = config.curriculum.last_stage(slots) + 1
-    if len(config.sft.stages) < needed and config.init.path is None:
+    trains = config.init.path is None or config.algorithm == "sft_continued"
+    if len(config.sft.stages) < needed and trains:
         raise InputError(
             f"sft.stages={config.sft.stages}: {len(config.sft.stages)} stages, but "
             f"latent.max_stage={slots.max_stage} needs {needed} (stage 0 writes all steps out)"

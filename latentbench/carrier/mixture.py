@@ -52,9 +52,7 @@ class Mixture:
         self, hidden: torch.Tensor, lexicon: Lexicon, effects: Effects
     ) -> tuple[torch.Tensor, Choice]:
         log_law = lexicon.log_law(hidden)
-        scores = log_law
-        if self.top_p < 1.0:
-            scores = keep(scores, nucleus(scores, self.top_p))
+        scores = keep(log_law, nucleus(log_law, self.top_p))
         if "scores" in effects:
             scores = effects["scores"](log_law, scores)
         best = scores.topk(self.k, dim=-1)

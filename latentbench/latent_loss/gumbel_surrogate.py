@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 
-from latentbench.errors import InputError
+from latentbench.errors import refuse_unknown
 
 RULES = ("off", "official", "signed")
 
@@ -33,8 +33,7 @@ class GumbelSurrogate:
     on_policy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.ste not in RULES:
-            raise InputError(f"latent_loss.ste={self.ste}: choose one of {', '.join(RULES)}")
+        refuse_unknown("latent_loss.ste", self.ste, RULES)
 
     def log_probs(
         self, current: torch.Tensor, choice: Mapping[str, torch.Tensor], advantages: torch.Tensor

@@ -6,6 +6,7 @@ resume: the batch of any update can be asked for at any time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,6 +20,8 @@ from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.records import Item, SftRow, Slots
 from latentbench.schema import SftConfig
+
+ENDLESS = sys.maxsize  # as many updates as there is time for
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class RlModule(TrainingModule):
         self.decoding = Decoding(answer.temperature, answer.budget)
         self.validation = validation
         self.silent_updates = 0
+        self.skipped_updates = 0
         self.bad_updates = 0
         self.best: dict[str, Any] = {}
         train_only(self.model, config.trainable)
@@ -126,7 +127,6 @@ class RlModule(TrainingModule):
         mean = (sampled * mask).sum(dim=1) / mask.sum(dim=1)
         groups = Groups(
             rewards=rollouts.rewards,
-            lengths=rollouts.answers.text.mask.sum(dim=1).reshape(shape).cpu(),
             truncated=rollouts.answers.truncated.reshape(shape).cpu(),
             log_probs=mean.reshape(shape).cpu(),
         )
@@ -142,6 +142,14 @@ class RlModule(TrainingModule):
         if not self.objective.latent_loss.scores:
             return mask
         return torch.cat([mask.new_ones(len(mask), self.policy.latents), mask], dim=1)
+
+    def _penalised(self, rollouts: Rollouts) -> torch.Tensor:
+        """Which positions a KL penalty counts [row, position]: the scored ones but for latent slots
+        without a ratio, whose score is no log-probability of a draw."""
+        mask = self._positions(rollouts).clone()
+        if self.objective.latent_loss.on_policy:
+            mask[:, : self.policy.latents] = 0
+        return mask
 
     def _sampled(self, rollouts: Rollouts) -> torch.Tensor:
         """The log-probabilities of the scored positions when they were sampled."""
@@ -178,8 +186,11 @@ class RlModule(TrainingModule):
         old: list[torch.Tensor] = []
         metrics: dict[str, float] = {}
         for _ in range(self.config.inner_updates):
+            skipped = self.skipped_updates
             inner = self._inner_update(rollouts, advantages, telling, old)
             metrics = inner | {key: metrics[key] for key in FIRST_INNER if key in metrics}
+            if self.skipped_updates > skipped:
+                break  # nothing has moved: another pass would be the same
         return metrics
 
     def _inner_update(
@@ -194,7 +205,9 @@ class RlModule(TrainingModule):
         optimizer.zero_grad(set_to_none=True)
         total_rows = rollouts.rewards.numel()
         total_tokens = int(self._positions(rollouts).sum())
+        penalised = int(self._penalised(rollouts).sum())
         sums: dict[str, float] = {}
+        gaps = [torch.zeros((), device=self.device)]
         size = max(self.config.micro_batch // rollouts.group_size, 1)
         for index, chosen in enumerate(chunks(telling, size)):
             part = rollouts.groups(chosen)
@@ -204,8 +217,7 @@ class RlModule(TrainingModule):
             log_probs = self._scored(replay, part, signal)
             if len(old) <= index:
                 old.append(log_probs.detach())
-                gap = ((old[index] - self._sampled(part)) * mask).abs().max()
-                sums["gap"] = max(sums.get("gap", 0.0), float(gap))
+                gaps.append(((old[index] - self._sampled(part)) * mask).abs().max())
             loss = self.objective.policy_loss(
                 LossInput(
                     log_probs=log_probs,
@@ -216,13 +228,14 @@ class RlModule(TrainingModule):
                     total_tokens=total_tokens,
                 )
             )
-            penalty = self._kl(part, log_probs, signal) / total_tokens
+            penalty = self._kl(part, log_probs, signal) / max(penalised, 1)
             self.manual_backward(loss.loss + self.config.kl * penalty)
             _add(sums, loss.sums)
             written = part.answers.text.mask.sum()
             _add(sums, {"loss": loss.loss, "kl": penalty, "entropy": replay.entropy.sum()})
             _add(sums, {"written": written})
-        gap = sums.get("gap", 0.0)  # later inner updates have moved away from the rollout by design
+        # Of the first inner update: later ones have moved away from the rollout by design.
+        gap = float(torch.stack(gaps).max())  # NaN where any is
         norm = self._step(optimizer, gap)
         return {
             "train/loss": sums["loss"],
@@ -256,26 +269,24 @@ class RlModule(TrainingModule):
         )
 
     def _kl(self, part: Rollouts, present: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
-        """Summed k3 estimate of KL(policy || reference) on the scored positions, both under one
+        """Summed k3 estimate of KL(policy || reference) on the penalised positions, both under one
         noise record and one set of thoughts: exp(d) - d - 1, d = log ref - log policy in [-10, 10].
-
-        Latent slots without a ratio are left out: their score is no log-probability of a draw.
         """
         if self.reference is None:
             return torch.zeros((), device=self.device)
         with torch.no_grad():
             reference = self._scored(self._replay(self.reference, part), part, signal)
         difference = (reference - present).clamp(-10, 10)
-        penalty = (difference.exp() - difference - 1) * self._positions(part)
-        left_out = self.policy.latents if self.objective.latent_loss.on_policy else 0
-        return penalty[:, left_out:].sum()
+        return ((difference.exp() - difference - 1) * self._penalised(part)).sum()
 
     def _step(self, optimizer: Any, gap: float) -> float:
-        """Clip and step; a gradient that is not finite is skipped and counted."""
+        """Clip and step; a step whose gradient is not finite is skipped, told and counted."""
         clip = self.config.grad_clip or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
         if norm != norm or norm == float("inf"):
             self.bad_updates += 1
+            self.skipped_updates += 1
+            log.warning("rl update %d: its gradient is not finite; skipped", self.update)
             if self.bad_updates >= MAX_BAD_UPDATES:
                 raise FloatingPointError(
                     f"rl update {self.update}: {MAX_BAD_UPDATES} gradients in a row were not "
@@ -304,6 +315,7 @@ class RlModule(TrainingModule):
             "train/groups_kept": float(len(kept.prompts)),
             "train/truncated": float(rollouts.answers.truncated.float().mean()),
             "train/silent_updates": float(self.silent_updates),
+            "train/skipped_updates": float(self.skipped_updates),
             "latent/dispersion": rollouts.dispersion,
             "perf/rollouts_per_s": rows / seconds,
             "perf/tokens_per_s": (tokens + rows * self.policy.latents) / seconds,
@@ -342,6 +354,7 @@ class RlModule(TrainingModule):
         checkpoint["latentbench"] = {
             "update": self.update,
             "silent_updates": self.silent_updates,
+            "skipped_updates": self.skipped_updates,
             "bad_updates": self.bad_updates,
             "best": self.best,
         }
@@ -350,6 +363,7 @@ class RlModule(TrainingModule):
         state = checkpoint["latentbench"]
         self.update, self.best = state["update"], state["best"]
         self.silent_updates, self.bad_updates = state["silent_updates"], state["bad_updates"]
+        self.skipped_updates = state["skipped_updates"]
 
     def _full_precision(self) -> bool:
         return str(self.trainer.precision) == "32-true"

@@ -15,7 +15,7 @@ import torch
 from latentbench.curriculum import Curriculum
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
-from latentbench.models import set_dropout
+from latentbench.models import set_dropout, train_only
 from latentbench.modules.data import Stages, sft_rows
 from latentbench.modules.training_module import TrainingModule
 from latentbench.policy import Policy
@@ -28,7 +28,8 @@ from latentbench.sft_loss import SftLoss
 class SftModule(TrainingModule):
     """One training step: rows of the stage -> latent phase -> loss -> update.
 
-    With `seconds` the training ends once they have been spent, whatever the number of updates.
+    `trainable` is what is trained, as `rl.trainable` says it. With `seconds` the training ends once
+    they have been spent, whatever the number of updates.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class SftModule(TrainingModule):
         loss: SftLoss,
         config: SftConfig,
         seed: int,
+        trainable: str = "all",
         seconds: float | None = None,
     ) -> None:
         super().__init__()
@@ -50,16 +52,24 @@ class SftModule(TrainingModule):
         self.config, self.seed = config, seed
         self.since_reset = 0
         self.seconds, self.spent = seconds, 0.0
+        train_only(self.model, trainable)
         set_dropout(self.model, config.dropout)
         self.model.train()  # Lightning leaves the mode alone; dropout acts in train mode only
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self.parameters(),
+            [p for p in self.parameters() if p.requires_grad],
             lr=self.config.lr,
             betas=(self.config.betas[0], self.config.betas[1]),
             weight_decay=self.config.weight_decay,
         )
+
+    def on_train_start(self) -> None:
+        self._stop_when_spent()  # a checkpoint may be from the very end
+
+    def _stop_when_spent(self) -> None:
+        if self.seconds is not None and self.spent >= self.seconds:
+            self.trainer.should_stop = True
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         started = time.perf_counter()
@@ -89,8 +99,7 @@ class SftModule(TrainingModule):
         self.since_reset += 1
         passed = time.perf_counter() - started
         self.spent += passed
-        if self.seconds is not None and self.spent >= self.seconds:
-            self.trainer.should_stop = True
+        self._stop_when_spent()
         self.report(
             {
                 "train/loss": loss,

@@ -22,11 +22,13 @@ from typing import ClassVar, Protocol, TypeAlias
 
 import torch
 
+from latentbench.errors import refuse_unknown
 from latentbench.keys import Key
 from latentbench.records import NoiseRecord
 
 PROMPT = 0
 ANSWER = -1
+SCOPES = ("latent", "prompt+latent", "all")
 
 Effect: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 Effects: TypeAlias = "Mapping[str, Effect]"
@@ -82,3 +84,21 @@ def prefix_safe(noise: NoiseSource) -> bool:
 def kind_of(site: str) -> str:
     """The kind of a site: `mlp` for `mlp.3`."""
     return site.partition(".")[0]
+
+
+# -- the phases that a noise with a `scope` acts in: the slots, the prompt too, or all ------------
+
+
+def check_scope(scope: str) -> None:
+    """Raises InputError for a scope that is none of `SCOPES`."""
+    refuse_unknown("noise.scope", scope, SCOPES)
+
+
+def acts_at(scope: str, step: int) -> bool:
+    """Whether noise of this scope acts at a step."""
+    return {PROMPT: scope != "latent", ANSWER: scope == "all"}.get(step, True)
+
+
+def first_phase(scope: str) -> str:
+    """The first phase that noise of this scope acts in, as `diverges` names it."""
+    return "latent" if scope == "latent" else "prompt"

@@ -15,12 +15,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from latentbench.errors import InputError
+from latentbench.errors import InputError, refuse_unknown
 from latentbench.keys import Key, Purpose
-from latentbench.noise import ANSWER, PROMPT, Effects, Gain, Site, kind_of
+from latentbench.noise import Effects, Gain, Site, acts_at, check_scope, first_phase, kind_of
 from latentbench.records import NoiseRecord
 
-SCOPES = ("latent", "prompt+latent", "all")
 KINDS = ("attention", "mlp", "embedding")
 SCHEDULES = ("constant", "linear", "cosine")
 PAIRS = ("none", "antithetic", "same")
@@ -56,13 +55,9 @@ class FeatureMask:
                 raise InputError(
                     f"noise.{name}={rate}: a mask rate lies in [0, 1), for example 0.2"
                 )
-        for name, value, legal in (
-            ("scope", self.scope, SCOPES),
-            ("pairs", self.pairs, PAIRS),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if value not in legal:
-                raise InputError(f"noise.{name}={value}: choose one of {', '.join(legal)}")
+        check_scope(self.scope)
+        refuse_unknown("noise.pairs", self.pairs, PAIRS)
+        refuse_unknown("noise.schedule", self.schedule, SCHEDULES)
         if self.rate_updates is not None and self.rate_updates < 1:
             raise InputError(f"noise.rate_updates={self.rate_updates}: must be at least 1")
         if self.schedule != "constant" and self.rate_updates is None:
@@ -78,7 +73,7 @@ class FeatureMask:
     def diverges(self) -> str:
         if self.rate == 0.0 and self.schedule == "constant":
             return "answer"  # every mask is all ones: the deterministic path, to the bit
-        return "latent" if self.scope == "latent" else "prompt"
+        return first_phase(self.scope)
 
     def masks_per_rollout(self, latents: int) -> int:
         """How many masks one rollout draws per site."""
@@ -130,8 +125,7 @@ class FeatureMask:
 
     def gains(self, record: NoiseRecord, step: int) -> dict[str, torch.Tensor]:
         """The masks [row, 1, feature] of the sites that are masked at a step."""
-        masked = {PROMPT: self.scope != "latent", ANSWER: self.scope == "all"}.get(step, True)
-        if not masked:
+        if not acts_at(self.scope, step):
             return {}
         column = self.column(step)
         return {site: masks[:, column, None, :] for site, masks in record.tensors.items()}

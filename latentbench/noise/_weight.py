@@ -7,14 +7,16 @@ parameters, and the same in rollout and replay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from latentbench.errors import InputError
-from latentbench.noise import ANSWER, PROMPT, Effect, Effects
-from latentbench.records import NoiseRecord
+import numpy as np
+import torch
 
-SCOPES = ("latent", "prompt+latent", "all")
+from latentbench.errors import InputError
+from latentbench.keys import Key
+from latentbench.noise import Effect, Effects, Site, acts_at, check_scope, first_phase, kind_of
+from latentbench.records import NoiseRecord
 
 
 class ValueNoise:
@@ -31,20 +33,42 @@ class ValueNoise:
         """Raises InputError for knobs out of range."""
         if not 0 <= self.scale < float("inf"):
             raise InputError(f"noise.scale={self.scale}: must be at least 0, for example 0.1")
-        if self.scope not in SCOPES:
-            raise InputError(f"noise.scope={self.scope}: choose one of {', '.join(SCOPES)}")
+        check_scope(self.scope)
 
     @property
     def diverges(self) -> str:
         if self.scale == 0:
             return "answer"
-        return "latent" if self.scope == "latent" else "prompt"
+        return first_phase(self.scope)
 
     def effects(self, record: NoiseRecord, step: int) -> Effects:
         """The disturbances of the layers in the phases of `scope`."""
-        acts = {PROMPT: self.scope != "latent", ANSWER: self.scope == "all"}.get(step, True)
-        return self.disturbances(record) if acts and self.scale > 0 else {}
+        acts = acts_at(self.scope, step) and self.scale > 0
+        return self.disturbances(record) if acts else {}
 
     def disturbances(self, record: NoiseRecord) -> Mapping[str, Effect]:
         """An effect for each layer's value projection."""
         raise NotImplementedError
+
+
+def value_weights(sites: Mapping[str, Site]) -> dict[str, torch.Tensor]:
+    """The weight [input, output] of every value projection, by site."""
+    found = {}
+    for name, site in sites.items():
+        if kind_of(name) == "value":
+            assert site.weight is not None, "value projections have a weight"
+            found[name] = site.weight
+    return found
+
+
+def normal_draws(
+    keys: Sequence[Key], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, torch.Tensor]:
+    """Standard normal numbers [row, *shape] for each layer; a row's come from its own key."""
+    generators = [key.generator() for key in keys]
+    return {
+        layer: torch.from_numpy(
+            np.stack([g.standard_normal(shape, dtype=np.float32) for g in generators])
+        )
+        for layer, shape in shapes.items()
+    }

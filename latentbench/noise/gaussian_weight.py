@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from latentbench.keys import Key
-from latentbench.noise import Effect, Site, kind_of
-from latentbench.noise._weight import ValueNoise
+from latentbench.noise import Effect, Site
+from latentbench.noise._weight import ValueNoise, normal_draws, value_weights
 from latentbench.records import NoiseRecord
 
 
@@ -32,19 +31,15 @@ class GaussianWeight(ValueNoise):
         self.check()
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
-        layers = {s: site.weight for s, site in sites.items() if kind_of(s) == "value"}
         if self.scale == 0:
             return NoiseRecord()
-        generators = [key.generator() for key in keys]
-        tensors = {}
-        for layer, weight in layers.items():
-            assert weight is not None, "value projections have a weight"
-            draws = [g.standard_normal(tuple(weight.shape), dtype=np.float32) for g in generators]
-            scale = self.scale
-            if self.relative:
-                scale *= float(weight.float().square().mean().sqrt())
-            tensors[layer] = scale * torch.from_numpy(np.stack(draws))
-        return NoiseRecord(tensors)
+        weights = value_weights(sites)
+        draws = normal_draws(keys, {layer: tuple(w.shape) for layer, w in weights.items()})
+        return NoiseRecord({layer: self._scale(w) * draws[layer] for layer, w in weights.items()})
+
+    def _scale(self, weight: torch.Tensor) -> float:
+        unit = float(weight.float().square().mean().sqrt()) if self.relative else 1.0
+        return self.scale * unit
 
     def disturbances(self, record: NoiseRecord) -> Mapping[str, Effect]:
         return {layer: _added(weights) for layer, weights in record.tensors.items()}

@@ -52,8 +52,7 @@ class Gumbel(ScoreNoise):
 
         def disturb(log_law: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
             filtered = keep_top_k(scores / self.temperature, self.top_k)
-            if self.top_p < 1:
-                filtered = keep(filtered, nucleus(filtered, self.top_p))
+            filtered = keep(filtered, nucleus(filtered, self.top_p))
             if self.scale > 0:
                 filtered = filtered + self.scale * record.tensors["scores"][:, step - 1]
             return filtered / self.tau

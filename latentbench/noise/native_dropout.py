@@ -15,10 +15,8 @@ import torch
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import ANSWER, PROMPT, Effects, Site, kind_of
+from latentbench.noise import Effects, Site, acts_at, check_scope, first_phase, kind_of
 from latentbench.records import NoiseRecord
-
-SCOPES = ("latent", "prompt+latent", "all")
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,13 @@ class NativeDropout:
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate < 1.0:
             raise InputError(f"noise.rate={self.rate}: a mask rate lies in [0, 1), for example 0.2")
-        if self.scope not in SCOPES:
-            raise InputError(f"noise.scope={self.scope}: choose one of {', '.join(SCOPES)}")
+        check_scope(self.scope)
 
     @property
     def diverges(self) -> str:
         if self.rate == 0:
             return "answer"
-        return "latent" if self.scope == "latent" else "prompt"
+        return first_phase(self.scope)
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
         """Which sites are masked, and nothing of how: that is drawn at every forward."""
@@ -50,8 +47,7 @@ class NativeDropout:
         return NoiseRecord(shared={site: torch.empty(0) for site in masked})
 
     def effects(self, record: NoiseRecord, step: int) -> Effects:
-        acts = {PROMPT: self.scope != "latent", ANSWER: self.scope == "all"}.get(step, True)
-        if not acts or self.rate == 0:
+        if not acts_at(self.scope, step) or self.rate == 0:
             return {}
         return dict.fromkeys(record.shared, self._drop)
 

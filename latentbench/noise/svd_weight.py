@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from latentbench.keys import Key
-from latentbench.noise import Effect, Site, kind_of
-from latentbench.noise._weight import ValueNoise
+from latentbench.noise import Effect, Site
+from latentbench.noise._weight import ValueNoise, normal_draws, value_weights
 from latentbench.records import NoiseRecord
 
 
@@ -30,19 +29,16 @@ class SvdWeight(ValueNoise):
         self.check()
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:
-        layers = {s: site.weight for s, site in sites.items() if kind_of(s) == "value"}
         if self.scale == 0:
             return NoiseRecord()
-        generators = [key.generator() for key in keys]
-        tensors, shared = {}, {}
-        for layer, weight in layers.items():
-            assert weight is not None, "value projections have a weight"
+        shared = {}
+        weights = value_weights(sites)
+        for layer, weight in weights.items():
             left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
-            draws = [g.standard_normal(len(values), dtype=np.float32) for g in generators]
-            tensors[layer] = torch.from_numpy(np.stack(draws))
             shared[f"{layer}/left"] = (left * values * self.scale).float()
             shared[f"{layer}/right"] = right.float()
-        return NoiseRecord(tensors, shared)
+        draws = normal_draws(keys, {layer: (min(w.shape),) for layer, w in weights.items()})
+        return NoiseRecord(draws, shared)
 
     def disturbances(self, record: NoiseRecord) -> Mapping[str, Effect]:
         shared = record.shared

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from latentbench.errors import InputError
+from latentbench.errors import InputError, refuse_unknown
 from latentbench.records import LossInput, LossOutput
 
 AGGREGATES = ("token_sum", "constant", "token_mean", "sequence_mean")
@@ -32,10 +32,7 @@ class Clipped:
     dual_clip: float | None = None
 
     def __post_init__(self) -> None:
-        if self.aggregate not in AGGREGATES:
-            raise InputError(
-                f"policy_loss.aggregate={self.aggregate}: choose one of {', '.join(AGGREGATES)}"
-            )
+        refuse_unknown("policy_loss.aggregate", self.aggregate, AGGREGATES)
         if not 0 < self.clip_low <= 1 or not self.clip_high > 0:
             raise InputError(
                 f"policy_loss.clip_low={self.clip_low}, clip_high={self.clip_high}: both must be "

@@ -11,7 +11,7 @@ import lightning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from latentbench.modules.data import TrainingData
+from latentbench.modules.data import ENDLESS, TrainingData
 from latentbench.runtime.checkpoints import AtomicCheckpointIO, Checkpoints
 from latentbench.runtime.metrics_csv import MetricsCsv
 from latentbench.runtime.progress import TrainingProgress
@@ -38,6 +38,7 @@ def fit(
     resume = checkpoints.resume_from()
     curves = MetricsCsv(directory / METRICS)
     curves.rewind(_update_of(resume))
+    total = None if data.updates == ENDLESS else data.updates
     trainer = lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -47,7 +48,7 @@ def fit(
         profiler=_profiler(config.profiler, directory),
         max_epochs=1,
         logger=[curves, *loggers],
-        callbacks=[checkpoints, TrainingProgress(title, data.updates, config.progress)],
+        callbacks=[checkpoints, TrainingProgress(title, total, config.progress)],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -28,6 +28,7 @@ SHOWN = {
     "validation/pass@1": ("validation", "{:.1%}"),
 }
 PLAIN_LINES = 10
+PLAIN_EVERY = 100
 
 
 def choose(mode: str) -> str:
@@ -45,10 +46,10 @@ def describe(metrics: dict[str, float]) -> str:
 
 
 class Bar:
-    """A bar of `total` steps, or about ten plain lines in its place."""
+    """A bar of `total` steps, or about ten plain lines in its place; None where nobody knows."""
 
-    def __init__(self, title: str, total: int, mode: str, done: int = 0) -> None:
-        self.title, self.total, self.done = title, max(total, 1), done
+    def __init__(self, title: str, total: int | None, mode: str, done: int = 0) -> None:
+        self.title, self.total, self.done = title, total, done
         self.started, self.first = time.monotonic(), done
         self.rich = _rich_bar() if choose(mode) == "rich" else None
         self.plain = choose(mode) == "plain"
@@ -61,16 +62,21 @@ class Bar:
         if self.rich is not None:
             self.rich.update(self.task, advance=by, note=note)
         elif self.plain and self._line(self.done) > self._line(before):
-            log.info("%s %d/%d  %s  %s", self.title, self.done, self.total, note, self._left())
+            of = "" if self.total is None else f"/{self.total}"
+            log.info("%s %d%s  %s  %s", self.title, self.done, of, note, self._left())
 
     def close(self) -> None:
         if self.rich is not None:
             self.rich.stop()
 
     def _line(self, done: int) -> int:
-        return done * PLAIN_LINES // self.total
+        if self.total is None:
+            return done // PLAIN_EVERY
+        return done * PLAIN_LINES // max(self.total, 1)
 
     def _left(self) -> str:
+        if self.total is None:
+            return ""
         seconds = (time.monotonic() - self.started) / max(self.done - self.first, 1)
         return f"{seconds * (self.total - self.done):.0f} s left"
 
@@ -78,7 +84,7 @@ class Bar:
 class TrainingProgress(Callback):
     """The bar of a training stage."""
 
-    def __init__(self, title: str, total: int, mode: str) -> None:
+    def __init__(self, title: str, total: int | None, mode: str) -> None:
         self.title, self.total, self.mode = title, total, mode
         self.bar: Bar | None = None
 

@@ -4,7 +4,7 @@ student with latent slots, L = CE(student) + CE(teacher) + weight * KD.
 KD is the smooth L1 distance between the hidden states of student and teacher (detached) at the
 token before the answer, divided by the teacher's deviation over rows and features and averaged over
 the blocks (official model.py, which counts the embeddings as one more). The deviation is, there as
-here, that of one micro-batch.
+here, that of one micro-batch, whose size is therefore part of what is computed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Distill:
     teacher_weight: float = 1.0
 
     needs: ClassVar[tuple[str, ...]] = ("written",)
+    by_micro_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("weight", "teacher_weight"):

@@ -31,6 +31,7 @@ class Lexical:
     weight: float = 1.0
 
     needs: ClassVar[tuple[str, ...]] = ("targets",)
+    by_micro_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TextLoss:
     needs: ClassVar[tuple[str, ...]] = ()
+    by_micro_batch: ClassVar[bool] = False
 
     def __call__(
         self, policy: Policy, rows: Sequence[SftRow], batch: Sequence[SftRow], pad: int

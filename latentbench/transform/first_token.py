@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from latentbench.errors import InputError
+from latentbench.errors import refuse_unknown
 from latentbench.records import Groups
 
-RULES = ("off", "paper", "official")
+RULES = ("paper", "official")
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,7 @@ class FirstToken:
     rule: str = "official"
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise InputError(
-                f"transform.first_token.rule={self.rule}: choose one of {', '.join(RULES)}"
-            )
+        refuse_unknown("transform.first_token.rule", self.rule, RULES)
 
     def __call__(
         self,
@@ -35,8 +32,6 @@ class FirstToken:
         groups: Groups,
         estimate: Callable[[Groups], torch.Tensor],
     ) -> torch.Tensor:
-        if self.rule == "off":
-            return advantages
         first = advantages[..., 0]
         candidates = first > 0
         winner = groups.log_probs.masked_fill(~candidates, float("-inf")).argmax(dim=1)

@@ -3,7 +3,8 @@ a rollout is invalid when its answer hits the token budget without an end of tex
 
 `excluded`, the paper's rule: the group's statistics are those of its valid rollouts alone (one
 valid rollout: mean 0, deviation 1, so A = r; none: all 0). `zeroed`, the released GSM8K script:
-invalid rewards stay in the statistics, and only their own advantage is 0.
+invalid rewards stay in the statistics, and only their own advantage is 0. A group whose rewards are
+all equal, invalid ones included, says nothing in either.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from latentbench.errors import InputError
+from latentbench.errors import refuse_unknown
 from latentbench.records import Groups
 
 VARIANTS = ("excluded", "zeroed")
@@ -24,11 +25,7 @@ class InvalidMask:
     variant: str = "zeroed"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise InputError(
-                f"transform.invalid_mask.variant={self.variant}: choose one of "
-                f"{', '.join(VARIANTS)}"
-            )
+        refuse_unknown("transform.invalid_mask.variant", self.variant, VARIANTS)
 
     def __call__(
         self,
@@ -38,7 +35,8 @@ class InvalidMask:
     ) -> torch.Tensor:
         if self.variant == "excluded":
             advantages = advantages.clone()
-            for prompt in groups.truncated.any(dim=1).nonzero()[:, 0].tolist():
+            telling = advantages.flatten(1).any(dim=1) & groups.truncated.any(dim=1)
+            for prompt in telling.nonzero()[:, 0].tolist():
                 valid = (~groups.truncated[prompt]).nonzero()[:, 0]
                 if len(valid) == 0:
                     continue

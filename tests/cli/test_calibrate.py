@@ -7,11 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from driver import QUICK
+from hydra.core.hydra_config import HydraConfig
 
-from latentbench.calibrate import solve, split_arguments
+from latentbench import schema
+from latentbench.calibrate import calibrate, solve, split_arguments
 from latentbench.errors import InputError
+from latentbench.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +39,28 @@ def test_like_is_the_other_command_line() -> None:
     assert other == ["seed=1", "noise=shared_mask", "noise.rate=0.1"]
     with pytest.raises(InputError, match="like"):
         split_arguments(["noise=gaussian"])
+
+
+def test_memory_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two prompts at a time or all at once: the same strength; no forward has more rows."""
+    rows: list[int] = []
+    original = Policy.think
+
+    def counting(self: Policy, state: Any, *rest: Any) -> Any:
+        rows.append(len(state.hidden))
+        return original(self, state, *rest)
+
+    monkeypatch.setattr(Policy, "think", counting)
+    schema.register()
+    like = ["noise=gaussian", "like=shared_mask", "like.rate=0.1", f"init.root={tmp_path}"]
+    answers = []
+    for most in (8, 1024):
+        rows.clear()
+        answers.append(calibrate([*QUICK, *like, f"rl.rollout_rows={most}"]))
+        if most == 8:
+            assert max(rows[-10:]) == 8
+    assert answers[0] == answers[1] and float(answers[0].rpartition("=")[2]) > 0
+    HydraConfig.instance().cfg = None
 
 
 SMALL = ["debug=smoke", "limit.eval_items=2"]
@@ -59,6 +86,9 @@ def test_the_command_finds_an_equal_dispersion(tmp_path: Path) -> None:
     assert re.fullmatch(r"noise=gaussian noise\.scale=[0-9.e+-]+", done.stdout.splitlines()[-1])
 
 
+RISING = ["like.schedule=linear", "like.rate_end=0.3", "like.rate_updates=4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -66,7 +96,17 @@ def test_the_command_finds_an_equal_dispersion(tmp_path: Path) -> None:
         (["noise=none", "like=shared_mask"], "noise=none"),
         (["noise=gaussian", "like=none"], "dispersion is 0"),
         (["noise=gaussian", "like=nonsense"], "nonsense"),
+        (
+            ["noise=gaussian", "like=shared_mask", "like.rate=0", *RISING],
+            "dispersion is 0",
+        ),
         (["noise=gumbel", "like=shared_mask"], "carrier=mixture"),
+        (
+            ["carrier=mixture", "noise=gaussian", "like=one_sided_gumbel", "like.at_least=500"],
+            "noise.at_least=500",
+        ),
+        (["noise=gaussian", "like=shared_mask", "carrier=mixture", "carrier.k=500"], "carrier.k"),
+        (["noise=gaussian", "like=shared_mask", "positions=12"], "positions"),
     ],
 )
 def test_bad_input_gets_one_line(arguments: list[str], named: str, tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ from latentbench.noise.one_sided_gumbel import OneSidedGumbel
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.noise.svd_weight import SvdWeight
-from latentbench.policy import Policy, fresh_draws, thoughts_dispersion
+from latentbench.policy import Policy, fresh_draws
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import NoiseRecord, Rollouts, collate_prompts
 from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.transform.first_token import FirstToken
+from latentbench.transform.invalid_mask import InvalidMask
 
 CARRIERS = {
     "hidden": Hidden(),
@@ -200,14 +202,6 @@ def test_draws_belong_to_their_keys(pair: Pair) -> None:
         assert torch.equal(picked, tensor[[3, 2]])
 
 
-def spread_of(policy: Policy, rollouts: Rollouts) -> float:
-    """How far apart the states after the last slot lie within groups."""
-    batch = collate_prompts(rollouts.prompts, LAYOUT.markers.pad)
-    with torch.no_grad(), fresh_draws(policy.noise, Key(0, Purpose.FRESH), policy.device):
-        state, _ = policy.latent_phase(batch, rollouts.noise, SIZE)
-    return thoughts_dispersion(state.hidden[:, None], SIZE)
-
-
 def silent(source: Any) -> Any:
     """The source at strength zero, with all else that would change a thought turned off."""
     neutral = {"top_p": 1.0, "tau": 1.0} if isinstance(source, Gumbel) else {}
@@ -216,15 +210,19 @@ def silent(source: Any) -> Any:
 
 @all_of(LEGAL)
 def test_rollouts_disperse_exactly_when_noise_is_on(pair: Pair) -> None:
-    """Pause feeds one vector whatever happens: there the states alone differ."""
-    policy, rollouts = policy_and_run(pair)
-    on = pair.noise != "none"
-    assert (spread_of(policy, rollouts) > 1e-3) == on
-    constant = pair.carrier == "pause" and "thought" not in pair.source.acts_on
-    if on and not constant:
-        assert rollouts.dispersion > 1e-3
-    else:
+    """After the last slot; where pause feeds one vector whatever happens, the states differ."""
+    _, rollouts = policy_and_run(pair)
+    if pair.noise == "none":
         assert rollouts.dispersion == 0.0
+    else:
+        assert rollouts.dispersion > 1e-3
+
+
+@all_of(REPLAYED)
+def test_chunks_change_no_dispersion(pair: Pair) -> None:
+    """It is a ratio over the whole batch, not a mean of ratios: `rl.rollout_rows` is memory."""
+    policy, rollouts = policy_and_run(pair)
+    assert abs(run(policy, max_rows=SIZE).dispersion - rollouts.dispersion) < 1e-5
 
 
 @all_of(ON)
@@ -236,7 +234,7 @@ def test_at_strength_zero_a_source_is_no_noise_to_the_bit(pair: Pair) -> None:
     assert torch.equal(found.thoughts.sources, truth.thoughts.sources)
     assert torch.equal(found.answers.text.ids, truth.answers.text.ids)
     assert torch.equal(found.answers.log_probs, truth.answers.log_probs)
-    assert found.dispersion == 0.0 and spread_of(quiet, found) == 0.0
+    assert found.dispersion == 0.0
 
 
 def no_noise(carrier: str, family: str) -> Rollouts:
@@ -273,6 +271,23 @@ def test_a_filter_wider_than_the_mixture_is_refused() -> None:
     reason = objection(Parts(*parts))
     assert reason is not None and "noise.top_k=11" in reason and "carrier.k=10" in reason
     assert objection(Parts(parts[0], ("gumbel", Gumbel(top_k=10)), *parts[2:])) is None
+
+
+def test_the_mask_of_invalid_samples_stands_first_whatever_its_variant() -> None:
+    mixed = (("mixture", Mixture()), ("one_sided_gumbel", OneSidedGumbel()))
+    scored = ("gumbel_surrogate", GumbelSurrogate())
+    for variant in ("excluded", "zeroed"):
+        mask, lead = ("invalid_mask", InvalidMask(variant)), ("first_token", FirstToken())
+        assert objection(Parts(*mixed, scored, (mask, lead))) is None
+        reason = objection(Parts(*mixed, scored, (lead, mask)))
+        assert reason is not None and "transform=[invalid_mask,first_token]" in reason
+
+
+def test_a_surrogate_of_noise_without_strength_is_refused() -> None:
+    parts = ("mixture", Mixture()), ("two_sided_gumbel", OneSidedGumbel(scale=0.0))
+    reason = objection(Parts(*parts, ("gumbel_surrogate", GumbelSurrogate()), ()))
+    assert reason is not None and "set noise.scale above 0" in reason
+    assert "noise=two_sided_gumbel" in reason
 
 
 SCORED = [

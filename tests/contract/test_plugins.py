@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -216,7 +217,7 @@ def test_an_advantage_of_equal_rewards_is_zero_and_of_others_is_not(name: str) -
     cls: Any = schema.plugin("advantage", name)
     rewards = torch.tensor([[0.0] * 4, [1.0] * 4, [1.0, 0.0, 0.0, 1.0]])
     cut = torch.zeros(3, 4, dtype=torch.bool)
-    batch = Groups(rewards, torch.ones(3, 4), cut, torch.zeros(3, 4))
+    batch = Groups(rewards, cut, torch.zeros(3, 4))
     found = cls()(batch)
     assert found.shape == rewards.shape and found.isfinite().all()
     assert (found[:2] == 0).all()
@@ -291,7 +292,7 @@ RANKS = {
     "records": 0,
     "filters": 0,
     "compatibility": 1,
-    "ports": 1,
+    "ports": 3,
     "tokenizer": 1,
     **dict.fromkeys(schema.KINDS, 1),
     "sft_loss": 3,
@@ -316,6 +317,18 @@ RANKS = {
     "checkpoint": 10,
     "evaluation_run": 10,
 }
+
+
+def test_the_house_says_who_may_import_whom() -> None:
+    """The rows of its table are the layers, in order, and leave nothing out."""
+    lines = (ROOT / "docs/house.md").read_text().splitlines()
+    cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)`", cell) for cell in cells]
+    named = [name for row in rows for name in row]
+    there = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith(("_", "."))}
+    assert sorted(named) == sorted(RANKS) == sorted(there)
+    ranks = [RANKS[name] for name in named]
+    assert ranks == sorted(ranks), "the table's order is that of the layers"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)

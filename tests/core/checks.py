@@ -168,12 +168,14 @@ def replayed(policy: Policy, rollouts: Rollouts, temperature: float = 1.0) -> Re
 
 @dataclass(frozen=True)
 class Scored:
-    """One row: `log_probs`, `entropy` [token]; `law` [token, type]; `thoughts` [step, feature]."""
+    """One row: `log_probs`, `entropy` [token]; `law` [token, type]; `thoughts` [step, feature];
+    `after` [feature], the hidden state after the last slot."""
 
     log_probs: torch.Tensor
     entropy: torch.Tensor
     law: torch.Tensor
     thoughts: torch.Tensor
+    after: torch.Tensor
 
 
 def untouched(_step: int) -> Mapping[str, torch.Tensor]:
@@ -246,6 +248,7 @@ def naive_scores(
         thoughts.append(thought)
         columns.append(thought.detach() if detach else thought)
         steps.append(slot)
+    after = naive_hidden(model, columns, steps, gains)[-1]
     columns += [table[token] for token in (prompt.cue, *text[:-1])]
     steps += [ANSWER] * len(text)
     hidden = naive_hidden(model, columns, steps, gains)[-len(text) :]
@@ -257,7 +260,7 @@ def naive_scores(
     entropy = -(law[:, allowed].exp() * law[:, allowed]).sum(dim=-1)
     log_probs = torch.stack([law[i, token] for i, token in enumerate(text)])
     empty = hidden[:0]
-    return Scored(log_probs, entropy, law, torch.stack(thoughts) if thoughts else empty)
+    return Scored(log_probs, entropy, law, torch.stack(thoughts) if thoughts else empty, after)
 
 
 def naive_rollout_scores(policy: Policy, rollouts: Rollouts, temperature: float) -> list[Scored]:
@@ -428,8 +431,7 @@ def check_state_reuse(policy: Policy, prompts: Sequence[Prompt]) -> None:
 def groups(rewards: Sequence[Sequence[float]], truncated: Any = None) -> Groups:
     values = torch.tensor(rewards, dtype=torch.float64)
     cut = torch.zeros(values.shape, dtype=torch.bool) if truncated is None else truncated
-    lengths = torch.ones(values.shape, dtype=torch.long)
-    return Groups(values, lengths, torch.as_tensor(cut), torch.zeros_like(values))
+    return Groups(values, torch.as_tensor(cut), torch.zeros_like(values))
 
 
 def check_mean_values() -> None:

@@ -27,6 +27,7 @@ from latentbench.carrier.mixture import Mixture
 from latentbench.carrier.pause import Pause
 from latentbench.carrier.projector import Projector
 from latentbench.errors import InputError
+from latentbench.filters import nucleus
 from latentbench.keys import Key, Purpose
 from latentbench.models import CARRIER, create, load, save
 from latentbench.noise.shared_mask import SharedMask
@@ -272,3 +273,12 @@ def test_the_gradient_reaches_the_projector() -> None:
     assert gap(replay.log_probs, rollouts.answers.log_probs) < 1e-10
     slopes = torch.autograd.grad(replay.log_probs.sum(), list(model.latent_carrier.parameters()))
     assert all(slope.abs().max() > 1e-3 for slope in slopes)
+
+
+def test_a_nucleus_of_one_keeps_the_whole_tail() -> None:
+    """In float32 the sums of a long flat head round past 1 before the tail ends."""
+    scores = torch.cat([torch.zeros(50_000), torch.full((200,), -20.0)])[None]
+    before = scores.softmax(-1).cumsum(-1)
+    assert (before[:, :-200] >= 1).any(), "rounding does reach 1"
+    assert nucleus(scores, 1.0).all()
+    assert not nucleus(scores, 0.5).all()

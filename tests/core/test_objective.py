@@ -35,7 +35,8 @@ from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import LossInput
 from latentbench.schema import AnswerConfig, RlConfig
-from latentbench.transform.invalid_mask import InvalidMask
+from latentbench.transform.first_token import RULES, FirstToken
+from latentbench.transform.invalid_mask import VARIANTS, InvalidMask
 from latentbench.transform.scale_positive import ScalePositive
 
 ESTIMATORS = [Mean(), MeanStd(), MeanStd(eps=0.0), MeanStd(eps=0.0, ddof=0)]
@@ -125,11 +126,24 @@ def test_scale_positive_worked_values() -> None:
     assert near(found, [[1.5, -0.25, -0.25, -0.25]])
 
 
-@pytest.mark.parametrize("name", schema.plugin_names("transform"))
-def test_a_transform_leaves_zeros_zero(name: str) -> None:
-    kind: Any = schema.plugin("transform", name)
-    batch = groups([[1, 1], [0, 0]], [[True, False], [False, False]])
-    assert (kind()(torch.zeros(2, 2, 3), batch, Mean()) == 0).all()
+TRANSFORMS = [
+    *(InvalidMask(variant) for variant in VARIANTS),
+    *(FirstToken(rule) for rule in RULES),
+    ScalePositive(2.0),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+def test_a_transform_leaves_zeros_zero(transform: Any) -> None:
+    """Groups of equal rewards, whatever was cut; one valid rollout revives none."""
+    cut = [[True, False, False], [False, False, True], [True, True, False], [True, True, True]]
+    batch = groups([[1, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]], cut)
+    assert (transform(torch.zeros(4, 3, 2), batch, Mean()) == 0).all()
+
+
+def test_all_transforms_are_here() -> None:
+    found = {type(transform) for transform in TRANSFORMS}
+    assert found == {schema.plugin("transform", n) for n in schema.plugin_names("transform")}
 
 
 @pytest.mark.parametrize(
@@ -160,48 +174,9 @@ RATIOS = [[1.0, 1.5, 0.4, 0.9], [1.1, 0.5, 1.9, 1.0], [0.7, 1.3, 1.0, 1.0]]
 ADVANTAGES, LENGTHS = [0.75, -0.5, 1.25], [4, 3, 2]
 
 
-@pytest.mark.parametrize("aggregate", ["token_sum", "token_mean"])
-def test_surrogate_and_gradient_against_plain_loops(aggregate: str) -> None:
-    """Loss, gradient and clip count, token by token: d/dlogp of rho A is rho A, of a bound is 0."""
-    low, high = 0.2, 0.28
-    batch = loss_input(ADVANTAGES, RATIOS, LENGTHS, total_rows=5, total_tokens=17)
-    output = Clipped(low, high, aggregate)(batch)
-    count = 5 if aggregate == "token_sum" else 17
-    loss, clipped, slopes = 0.0, 0, np.zeros((3, 4))
-    for row, place in itertools.product(range(3), range(4)):
-        if place >= LENGTHS[row]:
-            continue
-        advantage, ratio = ADVANTAGES[row], RATIOS[row][place]
-        above, below = advantage > 0 and ratio > 1 + high, advantage < 0 and ratio < 1 - low
-        if above or below:
-            bound = 1 + high if above else 1 - low
-            loss -= bound * advantage / count
-            clipped += 1
-        else:
-            loss -= ratio * advantage / count
-            slopes[row, place] = -ratio * advantage / count
-    output.loss.backward()
-    assert abs(output.loss.item() - loss) < 1e-12
-    assert near(_grad(batch), slopes.tolist(), 1e-10)
-    assert int(output.sums["ratio_clipped"]) == clipped == 3
-    assert int(output.sums["tokens"]) == 9
-
-
 def _grad(batch: LossInput) -> torch.Tensor:
     assert batch.log_probs.grad is not None
     return batch.log_probs.grad
-
-
-@pytest.mark.parametrize("aggregate", ["token_sum", "token_mean"])
-def test_micro_batches_add_up(aggregate: str) -> None:
-    loss = Clipped(aggregate=aggregate)
-    whole = loss_input(ADVANTAGES, RATIOS, LENGTHS)
-    tokens = sum(LENGTHS)
-    parts = [
-        loss_input(ADVANTAGES[a:b], RATIOS[a:b], LENGTHS[a:b], 3, tokens)
-        for a, b in ((0, 1), (1, 3))
-    ]
-    assert abs(sum(loss(part).loss.item() for part in parts) - loss(whole).loss.item()) < 1e-12
 
 
 @pytest.mark.parametrize("aggregate", ["token_sum", "token_mean"])

@@ -38,8 +38,15 @@ from latentbench.noise import Gain, Site
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import acting, check_fits, residual_branches, thoughts_dispersion
-from latentbench.records import NoiseRecord, Prompt, Text, collate_prompts, collate_text
+from latentbench.policy import acting, check_fits, residual_branches
+from latentbench.records import (
+    NoiseRecord,
+    Prompt,
+    Text,
+    collate_prompts,
+    collate_text,
+    dispersion,
+)
 
 NOISES = (None_(), SharedMask(rate=0.3), PerStepMask(rate=0.3, scope="all", sites=ALL_SITES))
 
@@ -350,13 +357,11 @@ def test_the_law_is_a_distribution_without_the_forbidden(model: Any) -> None:
     assert gap(policy.log_law(hidden, 0.7)[:, list(ALLOWED)], expected) < 1e-5
 
 
-def test_dispersion_is_the_relative_spread_of_last_thoughts() -> None:
-    thoughts = torch.zeros(4, 2, 2)
-    thoughts[:, 1] = torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 2.0], [2.0, 4.0]])
+def test_dispersion_is_the_relative_spread_of_states() -> None:
+    states = torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 2.0], [2.0, 4.0]])
     # variances per feature: group 0 (2, 0), group 1 (0, 2): mean 1; mean square 40/8 = 5
-    assert abs(thoughts_dispersion(thoughts, 2) - (1 / 5) ** 0.5) < 1e-6
-    assert thoughts_dispersion(thoughts[:, :0], 2) == 0.0
-    assert thoughts_dispersion(thoughts, 1) == 0.0
+    assert abs(dispersion(states, 2) - (1 / 5) ** 0.5) < 1e-6
+    assert dispersion(states, 1) == 0.0
 
 
 def test_too_long_rows_are_refused_at_the_exact_position() -> None:

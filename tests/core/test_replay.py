@@ -23,6 +23,7 @@ from checks import (
     gradients,
     make_policy,
     make_prompts,
+    naive_rollout_scores,
     replayed,
     rolled,
     twin,
@@ -30,8 +31,7 @@ from checks import (
 from scipy.stats import chisquare
 
 from latentbench.keys import Key, Purpose, rollout_keys
-from latentbench.noise import Effects, Gain, Site, kind_of
-from latentbench.noise._mask import SCOPES
+from latentbench.noise import SCOPES, Effects, Gain, Site, kind_of
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
@@ -224,10 +224,20 @@ def test_without_noise_greedy_rollouts_are_identical(family: str, size: int) -> 
 
 @pytest.mark.parametrize("noise", MASKS, ids=label)
 def test_noise_spreads_the_thoughts_of_a_group(noise: Any) -> None:
-    """Dispersion is above 0, also with greedy answers, and is the relative spread by hand."""
+    """Dispersion is above 0, also with greedy answers, and is the relative spread by hand of the
+    states after the last slot, which one slot more would feed."""
     policy = make_policy(twin("gpt2"), noise)
     rollouts = rolled(policy, make_prompts(3), 4, temperature=0.0)
-    last = replayed(policy, rollouts).thoughts[:, -1].detach().double().numpy()
+    assert (
+        max(
+            gap(state, row.after)
+            for state, row in zip(
+                rollouts.last, naive_rollout_scores(policy, rollouts, 1.0), strict=True
+            )
+        )
+        < 1e-5
+    )
+    last = rollouts.last.double().numpy()
     spread = np.sqrt(last.reshape(3, 4, -1).var(axis=1, ddof=1).mean())
     expected = spread / np.sqrt((last**2).mean())
     assert rollouts.dispersion > 0.05

@@ -176,6 +176,66 @@ def test_leaving_out_groups_without_variance_changes_no_gradient() -> None:
     assert max(float(slope.abs().max()) for slope in every) > 1e-2
 
 
+@pytest.mark.parametrize("broken", [0, 3], ids=["first", "last"])
+def test_a_gap_that_is_no_number_stops_the_run(broken: int) -> None:
+    """One micro-batch of four, wherever it stands, whatever the gaps of the others."""
+    policy = make_policy(twin("gpt2"), MASK)
+    module: Any = module_of(policy, micro_batch=4)
+    module.manual_backward = lambda loss: loss.backward()
+    module.optimizers, module._full_precision = Still, lambda: True
+    rollouts = rolled(policy, [LAYOUT.prompt(item) for item in ITEMS[:4]], 4)
+    advantages = torch.ones(4, 4, rollouts.answers.text.ids.shape[1])
+    module._inner_update(rollouts, advantages, range(4), [])
+    rollouts.answers.log_probs[4 * broken, 0] = float("nan")
+    with pytest.raises(RuntimeError, match="replay differs from the rollout by nan"):
+        module._inner_update(rollouts, advantages, range(4), [])
+
+
+@dataclass
+class BrokenAt:
+    """The clipped surrogate, whose loss is no number at some calls."""
+
+    calls: tuple[int, ...]
+    seen: int = 0
+
+    def __call__(self, batch: LossInput) -> LossOutput:
+        output = Clipped()(batch)
+        self.seen += 1
+        return (
+            replace(output, loss=output.loss * float("nan")) if self.seen in self.calls else output
+        )
+
+
+@pytest.mark.parametrize("inner", [1, 2])
+def test_a_step_that_is_not_taken_leaves_a_trace(
+    tmp_path: Path, inner: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first of three updates moves nothing, not even in a second pass; the curves, the log and
+    the checkpoint say so, and the others are as ever."""
+    policy = make_policy(twin("gpt2"), MASK)
+    objective = objective_of(policy_loss=BrokenAt((1,)), reward=lambda text, gold: len(text) % 2)
+    module = module_of(policy, objective, inner_updates=inner, updates=3, lr=1e-6)
+    before, kept = weights(module), module.configure_optimizers
+    moved: list[bool] = []
+
+    def watching() -> torch.optim.Optimizer:
+        optimizer = kept()
+        optimizer.register_step_post_hook(lambda *_: moved.append(True))
+        return optimizer
+
+    plain: Any = module
+    plain.configure_optimizers = watching
+    fitted(tmp_path, module)
+    assert [curve["train/skipped_updates"] for curve in module.curves] == [1, 1, 1]
+    norms = [curve["train/grad_norm"] for curve in module.curves]
+    assert norms[0] != norms[0] and all(norm > 0 for norm in norms[1:])
+    assert caplog.text.count("rl update 0: its gradient is not finite; skipped") == 1
+    assert len(moved) == 2 * inner
+    assert as_bytes(before) != as_bytes(weights(module))
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["latentbench"]["skipped_updates"] == 1
+
+
 def test_only_telling_groups_are_replayed() -> None:
     policy = make_policy(twin("gpt2"), MASK)
     module: Any = module_of(policy)
@@ -188,7 +248,7 @@ def test_only_telling_groups_are_replayed() -> None:
     assert seen == [[1, 3]] and module.silent_updates == 0
 
 
-def test_advantages_see_lengths_and_cuts_of_the_whole_batch() -> None:
+def test_advantages_see_the_cuts_of_the_whole_batch() -> None:
     """Transforms come after the estimator: a cut answer counts in the mean and is zeroed after."""
     policy = make_policy(twin("gpt2"))
     rollouts = rolled(policy, [LAYOUT.prompt(item) for item in ITEMS[:3]], 4, budget=3)
@@ -205,7 +265,6 @@ def test_advantages_see_lengths_and_cuts_of_the_whole_batch() -> None:
     cut = rollouts.answers.truncated.reshape(3, 4)
     assert cut.any() and not cut.all()
     assert torch.equal(seen[0].truncated, cut)
-    assert torch.equal(seen[0].lengths, rollouts.answers.text.mask.sum(dim=1).reshape(3, 4))
     centred = rollouts.rewards - rollouts.rewards.mean(dim=1, keepdim=True)
     for position in range(found.shape[-1]):
         assert torch.equal(found[..., position], centred * ~cut)
@@ -333,7 +392,8 @@ def synthetic(rewards: Sequence[Sequence[float]]) -> Rollouts:
     noise = NoiseRecord({"mlp.0": rows[:, None, None].float()})
     texts = tuple(map(str, rows.tolist()))
     thoughts = Thoughts(rows[:, None, None].float(), rows[:, None, None].float())
-    return Rollouts(prompts, values.shape[1], noise, thoughts, answers, texts, values)
+    last = rows[:, None].float()
+    return Rollouts(prompts, values.shape[1], noise, thoughts, last, answers, texts, values)
 
 
 def test_the_first_mixed_groups_are_kept_in_order() -> None:
@@ -350,6 +410,7 @@ def test_the_first_mixed_groups_are_kept_in_order() -> None:
     assert kept.answers.log_probs[:, 1].tolist() == rows
     assert kept.answers.truncated.tolist() == [row % 3 == 0 for row in rows]
     assert kept.noise.tensors["mlp.0"].flatten().tolist() == rows
+    assert kept.last.flatten().tolist() == rows
     scarce = module._keep(synthetic([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]))
     assert scarce.prompts == (whole.prompts[1],) and scarce.group_size == 2
     everything = module_of(make_policy(twin("gpt2")))._keep(whole)

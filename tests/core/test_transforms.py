@@ -29,8 +29,7 @@ def groups_of(
     values = torch.tensor(rewards, dtype=torch.float64)
     cut = torch.zeros(values.shape) if truncated is None else torch.tensor(truncated)
     scores = torch.zeros(values.shape) if log_probs is None else torch.tensor(log_probs)
-    lengths = torch.ones(values.shape, dtype=torch.long)
-    return Groups(values, lengths, cut.bool(), scores.double())
+    return Groups(values, cut.bool(), scores.double())
 
 
 def spread(groups: Groups, estimate: Any) -> torch.Tensor:
@@ -124,7 +123,7 @@ SCORES = [
 
 
 @ESTIMATES
-@pytest.mark.parametrize("rule", ["off", "paper", "official"])
+@pytest.mark.parametrize("rule", ["paper", "official"])
 def test_one_correct_path_leads_the_first_position(estimate: Any, rule: str) -> None:
     """`official` silences every other rollout at t=1, `paper` the competing correct ones alone;
     later positions are untouched, and nothing changes without a positive candidate."""
@@ -133,7 +132,6 @@ def test_one_correct_path_leads_the_first_position(estimate: Any, rule: str) -> 
     found = applied(FirstToken(rule), groups, estimate)
     assert (found[..., 1:] == before[..., 1:]).all()
     silent = {
-        "off": {},
         "paper": {0: [0, 3]},
         "official": {0: [0, 2, 3, 4], 2: [0, 2, 3, 4]},
     }[rule]

@@ -69,6 +69,15 @@ def test_same_run(overrides: tuple[str, ...], composed: Callable[..., Composed])
     assert one[2] == other[2] and init_id(one) == init_id(other)
 
 
+def test_micro_batches_count_where_the_loss_depends_on_them(
+    composed: Callable[..., Composed],
+) -> None:
+    """Distillation divides by a deviation over the micro-batch; past the batch there is no more."""
+    runs = [composed("sft_loss=distill", f"sft.micro_batch={n}") for n in (3, 4, 16, 1024)]
+    assert len({run[2] for run in runs}) == len({init_id(run) for run in runs}) == 3
+    assert runs[2][2] == runs[3][2] and init_id(runs[2]) == init_id(runs[3])
+
+
 def test_a_limit_is_the_value_it_leads_to(composed: Callable[..., Composed]) -> None:
     assert composed("limit.rl_updates=2")[2] == composed("rl.updates=2")[2]
 

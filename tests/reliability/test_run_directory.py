@@ -116,6 +116,7 @@ def test_metrics(seen: dict) -> None:
     assert {
         *("step", "train/reward_mean", "train/loss", "train/grad_norm", "train/replay_gap"),
         *("train/zero_variance_groups", "train/ratio_clipped", "train/answer_entropy"),
+        "train/skipped_updates",
         *("latent/dispersion", "perf/rollouts_per_s", "perf/tokens_per_s", "perf/peak_memory_mb"),
     } <= set(seen["metrics"])
     assert seen["steps"] == [1, 2, 3, 4]
