@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,8 @@ def test_a_model_directory_says_what_it_needs(here: Path) -> None:
     original = Arithmetic.load
     with pytest.MonkeyPatch.context() as patch:
         # the file knows the model's own data set by name alone; its knobs are not in it
-        patch.setattr(Arithmetic, "load", lambda _self: original(Arithmetic(**foreign)))
+        known = Arithmetic(**foreign)
+        patch.setattr(Arithmetic, "load", lambda _self, *splits: original(known, *splits))
         outcome = evaluated("checkpoint=exported", *ASKED[1:], *options, "hydra.run.dir=alone")
     assert outcome.code == 0, outcome
     pd.testing.assert_frame_equal(rows(here / "alone"), rows(here / "run"))
@@ -352,8 +354,10 @@ class OtherSet:
     items: list[str] = field(default_factory=list)
     grader: ClassVar[str] = "exact_number"
 
-    def load(self) -> Any:
+    def load(self, splits: Sequence[str] = ("test",)) -> Any:
         from latentbench.records import Item, Splits
+
+        assert list(splits) == ["test"], "nothing but what is asked for"
 
         return Splits(
             [], [], [Item(f"{i}+{i}=", (), str(2 * i)) for i in range(3)], {"digest": "x"}
