@@ -158,7 +158,7 @@ class Published:
             counts["repeated with another answer"] += conflicting
         items = self.arranged(items)
         chosen = {split: items[split] if split in splits else [] for split in SPLITS}
-        loaded = Splits(**chosen)
+        loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
         check_disjoint(loaded)
         provenance = {
             **sources,

@@ -255,7 +255,7 @@ class Gsm8k:
         train, repeated, _ = without_repeats(items["train"])
         items["train"] = self._without_overlap(train, items["validation"], items["test"])
         chosen = {split: items[split] if split in splits else [] for split in SPLITS}
-        loaded = Splits(**chosen)
+        loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
         way_out = "remove them from one; data.drop_overlap=true does so for training rows"
         check_disjoint(loaded, names, way_out)
         provenance = {

@@ -105,11 +105,27 @@ class _Problem(NamedTuple):
         return " ".join([*told, f"How many {thing[1]} does {names[self.asked]} have?"])
 
     def shape(self) -> str:
-        """The question without names, things and phrasings: the same for all that share it."""
-        order = dict.fromkeys(who for fact in self.facts for who in (fact.who, *fact.of))
-        renamed = {who: f"#{place}" for place, who in enumerate(order)}
-        names = [renamed.get(who, "") for who in range(max(order) + 1)]
-        return self.question(names, ("x", "x"), [0] * len(self.facts))
+        """The problem without names, things, phrasings and the order of telling: the same for all
+        that share it.
+
+        Persons are told apart by how their quantity is made, so that no order is needed to name
+        them; who is made from another stands behind it.
+        """
+        told = {fact.who: fact for fact in self.facts}
+
+        def made(who: int) -> str:
+            fact = told[who]
+            return f"{fact.operator}{fact.number}({','.join(sorted(map(made, fact.of)))})"
+
+        origin = {who: made(who) for who in told}
+        order = sorted(set(origin.values()), key=lambda way: (len(way), way))
+        place = {who: order.index(way) for who, way in origin.items()}
+        facts = [
+            fact._replace(of=tuple(sorted(fact.of, key=place.__getitem__))) for fact in self.facts
+        ]
+        facts.sort(key=lambda fact: place[fact.who])
+        names = [f"#{place[who]}" for who in sorted(told)]
+        return self._replace(facts=tuple(facts)).question(names, ("x", "x"), [0] * len(facts))
 
 
 class _Draws:
@@ -146,8 +162,8 @@ class WordProblems:
     phrasing of most relations tells them from the other end.
 
     Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
-    without names, things and phrasings, so no problem is held out whose copy under other names is
-    trained on.
+    without names, things, phrasings and the order of its facts, so no problem is held out whose
+    copy under other names or in another order is trained on.
     Raises InputError for knobs that cannot work and, in `load`, for sizes beyond the distinct
     problems that turn up.
     """

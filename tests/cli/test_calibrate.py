@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
-from latentbench.calibrate import solve, split_arguments
+from latentbench.calibrate import main, solve, split_arguments
 from latentbench.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,14 +63,28 @@ def test_the_command_finds_an_equal_dispersion(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["noise=gaussian"], "like"),
         (["noise=none", "like=shared_mask"], "noise=none"),
         (["noise=gaussian", "like=none"], "dispersion is 0"),
         (["noise=gaussian", "like=nonsense"], "nonsense"),
         (["noise=gumbel", "like=shared_mask"], "carrier=mixture"),
     ],
 )
-def test_bad_input_gets_one_line(arguments: list[str], named: str, tmp_path: Path) -> None:
-    done = command(tmp_path, *arguments)
+def test_bad_input_gets_one_line(
+    arguments: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["calibrate", *SMALL, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    HydraConfig.instance().cfg = None
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ")
+    assert named in said and len(said.splitlines()) == 1
+
+
+def test_the_command_ends_with_2_for_bad_input(tmp_path: Path) -> None:
+    done = command(tmp_path, "noise=gaussian")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
-    assert named in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "like" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -170,7 +170,7 @@ def test_tables_are_made_of_evaluations(here: Path) -> None:
     assert together.returncode == 2 and "benchmark 'arithmetic' has 2 protocols" in together.stderr
 
 
-@pytest.mark.parametrize("moment", [1, 3])
+@pytest.mark.parametrize("moment", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_in_the_middle(moment: int, here: Path) -> None:
     """kill -9 after some parts; the same command answers the rest, and the files are the same."""
     small = (*ASKED, "protocol.batch_rows=4", "eval.arithmetic.limit=12")
@@ -231,6 +231,7 @@ def test_accuracy_against_the_number_of_latent_steps(here: Path) -> None:
     ] == [0, 1]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_file_of_one(here: Path) -> None:
     """Parts dealt out to two CPU processes; nothing answered twice, every byte the same."""
     small = (

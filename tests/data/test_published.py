@@ -203,6 +203,7 @@ def test_a_broken_row_is_named_with_file_and_row(name: str, tmp_path: Path) -> N
         (SOUND + b' {"a": 2}]', 1, "neither ',' nor ']'"),
         (SOUND, 1, "neither ',' nor ']'"),
         (b'[{"a": 1}', 1, "field 'question'"),
+        (SOUND + b'] {"b": 2} trash', None, "after the end of the array"),
         (b'["\xff"]', None, "not UTF-8"),
     ],
 )
@@ -214,6 +215,17 @@ def test_a_broken_array_is_named_by_its_element(
     path = tmp_path / "prosqa" / "valid.json"
     message = refused(plugin("prosqa")(root=str(tmp_path), sha256=[digest(path)]))
     assert message.startswith(f"{path}:{place}: " if place else str(path)) and said in message
+
+
+def test_a_broken_csv_row_is_named(tmp_path: Path) -> None:
+    (file,) = plugin("gpqa")().chosen_files()
+    sound = content(file, [GPQA, GPQA])
+    path = write(tmp_path, file, sound + b'"open, and, never "closed"\n')
+    message = refused(plugin("gpqa")(root=str(tmp_path), sha256=[digest(path)]))
+    assert message.startswith(f"{path}:3: not a sound CSV row")
+    write(tmp_path, file, sound + b"\xff")
+    message = refused(plugin("gpqa")(root=str(tmp_path), sha256=[digest(path)]))
+    assert message.startswith(f"{path}: not UTF-8")
 
 
 @pytest.mark.parametrize("name", ROWS)
