@@ -84,15 +84,19 @@ def composed(*overrides: str) -> DictConfig:
 
 @cache
 def row(number: int) -> DictConfig:
-    """The composition of the number-th option of every kind: far fewer than one for each option."""
-    chosen = {kind: options(kind)[number % len(options(kind))] for kind in schema.KINDS}
+    """The composition of the number-th option of every kind: far fewer than one for each option.
+
+    Not of data sets, which bring values along that others refer to.
+    """
+    kinds = [kind for kind in schema.KINDS if kind != "data"]
+    chosen = {kind: options(kind)[number % len(options(kind))] for kind in kinds}
     chosen["transform"] = f"[{chosen['transform']}]"
     return composed(*(f"{kind}={option}" for kind, option in chosen.items()))
 
 
 def node_of(kind: str, option: str) -> Any:
     """The plug-in that an option gives, in a composition where it was chosen."""
-    config = row(options(kind).index(option))
+    config = composed(f"data={option}") if kind == "data" else row(options(kind).index(option))
     return OmegaConf.to_object(config[kind][option] if kind == "transform" else config[kind])
 
 

@@ -215,7 +215,7 @@ def shape(question: str) -> tuple[tuple[str, ...], str]:
     return tuple(sorted(map(way, told))), way(asked)
 
 
-SHUFFLED = WordProblems(shuffle=True, n_validation=400, n_test=1500)
+SHUFFLED = WordProblems(shuffle=True, n_validation=300, n_test=600)
 TOGETHER = replace(SHUFFLED, operators="+-&", distractor_probability=0.3, names=16, max_value=20)
 
 
