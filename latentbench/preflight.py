@@ -100,7 +100,7 @@ def load_benchmark(
             f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
             "data.root=<directory>"
         )
-    splits = home.splits if own else _foreign_splits(name, chosen, home.root)
+    splits = home.splits if own else _foreign_splits(name, chosen, home.root, split)
     items = list(getattr(splits, split))[: chosen.limit][:most]
     if not items:
         raise InputError(f"eval={name}: has no {split} items; use protocol.split=test")
@@ -118,7 +118,10 @@ def load_benchmark(
     return Benchmark(name, tuple(layout.prompts(items)), questions, reward, (grader, settings))
 
 
-def _foreign_splits(name: str, chosen: BenchmarkConfig, home_root: str | None) -> Splits:
+def _foreign_splits(
+    name: str, chosen: BenchmarkConfig, home_root: str | None, split: str
+) -> Splits:
+    """Another data set with the one split that is asked for."""
     kind: Any = schema.plugin("data", name) if name in schema.plugin_names("data") else None
     if kind is None:
         raise InputError(f"eval={name}: no data set of that name in latentbench/data")
@@ -135,7 +138,7 @@ def _foreign_splits(name: str, chosen: BenchmarkConfig, home_root: str | None) -
     options = dict(chosen.options)
     if takes_root:
         options["root"] = chosen.root or home_root
-    return kind(**options).load()
+    return kind(**options).load([split])
 
 
 def _foreign_grader(name: str, home: Home) -> tuple[str, Any]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latentbench.errors import InputError, shorten
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+
 
 def hub_records(
     hub: str, config: str | None, split: str, revision: str, layout: str
-) -> Iterator[Mapping[str, Any]]:
-    """The rows of one split; `layout` says which local files would do instead.
+) -> tuple[Iterable[Mapping[str, Any]], str]:
+    """The rows of one split, and the commit that they were read from, whatever name `revision` has.
 
-    Raises InputError: for a gated set how to get access, else what the hub said.
+    `layout` says which local files would do instead. Raises InputError: for a gated set how to get
+    access, for a cache that holds another commit than the one asked for, else what the hub said.
     """
     import datasets
 
     try:
-        yield from datasets.load_dataset(hub, config, split=split, revision=revision)  # type: ignore
+        # In two steps, because only the builder knows the commit: of the hub or, offline, of the
+        # cache, in which a branch stands for whatever it was when it was fetched.
+        builder = datasets.load_dataset_builder(hub, config, revision=revision)
+        builder.download_and_prepare()
+        rows, commit = builder.as_dataset(split=split), str(builder.hash)
     except Exception as error:
         # No common base class: offline, refused, gated, renamed and malformed each raise their
         # own.
@@ -35,3 +43,10 @@ def hub_records(
             f"data.root=null: {hub} ({split}, revision {revision}) cannot be had from the hub "
             f"({said}); {local}"
         ) from error
+    if _COMMIT.fullmatch(revision) and commit != revision:
+        raise InputError(
+            f"data.root=null: {hub} at revision {revision} is not in the cache, which holds "
+            f"{commit}; fetch it with a network, or use local files: data.root=<directory> with "
+            f"{layout}"
+        )
+    return rows, commit  # type: ignore[return-value]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from latentbench.data._files import digest, locate, unpack
 from latentbench.data._hub import hub_records
 from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
 from latentbench.data._rows import decode, iterate_records
-from latentbench.errors import InputError
+from latentbench.errors import InputError, shorten
 from latentbench.records import Item, Splits, Template
 
 # A row to an Item; None for a row that is no question of the benchmark (GSM-Plus has such).
@@ -55,13 +55,71 @@ class File:
 
 @dataclass(frozen=True)
 class HubSplit:
-    """One split of a hub data set: which configuration and split there, and how many rows."""
+    """One split of a hub data set: which configuration and split there, and how many rows (None
+    where that is not known to us)."""
 
     split: str
     parse: Parse
     hub_split: str
-    rows: int
+    rows: int | None
     config: str | None = None
+
+
+def read_file(
+    file: File, path: Path, name: str, accepted: Collection[str] | None
+) -> tuple[list[Item | None], dict[str, Any]]:
+    """The rows of a file of data set `name`, and the provenance of the file.
+
+    It must be one of its editions, if it has any, unless its digest is among those `accepted` (None
+    accepts whatever is there). Raises InputError, which says how to accept it.
+    """
+    content = unpack(path)
+    sha256 = digest(content)
+    free = accepted is None or sha256 in accepted or not file.editions
+    known = any(edition.sha256 == sha256 for edition in file.editions)
+    uncounted = any(edition.sha256 is None for edition in file.editions)
+    if not (free or known or uncounted):
+        _refuse(file, path, name, sha256, "")
+    items = [file.parse(row, f"{path}:{n}") for n, row in file.rows(content, path)]
+    edition = file.edition(sha256, len(items))
+    if edition is None and not free:
+        _refuse(file, path, name, sha256, f" with {len(items)} rows")
+    return items, {
+        "sha256": sha256,
+        "rows": len(items),
+        "edition": edition.label if edition else "unknown",
+        "checked": "sha256" if known else "rows" if edition else "nothing",
+        "origin": file.origin,
+    }
+
+
+def _refuse(file: File, path: Path, name: str, sha256: str, rows: str) -> None:
+    known = ", ".join(f"{edition.label}: {edition.rows} rows" for edition in file.editions)
+    raise InputError(
+        f"{path}{rows}: not the published file ({known}); a changed file is another benchmark: "
+        f"copy it again from {file.origin}, or accept it: data={name} data.sha256=[{sha256}]"
+    )
+
+
+def read_hub(
+    part: HubSplit, hub: str, revision: str, key: str, layout: str
+) -> tuple[list[Item | None], str, dict[str, Any]]:
+    """The rows of one split of `hub`, its label, and its provenance with the commit that was read.
+
+    Raises InputError for a number of rows that was not published; `key` is the option that pins the
+    revision, and `layout` says which local files would do instead.
+    """
+    label = f"{hub}/{part.config or ''}/{part.hub_split}".replace("//", "/")
+    rows, commit = hub_records(hub, part.config, part.hub_split, revision, layout)
+    read = [part.parse(row, f"{label}:{n}") for n, row in enumerate(rows, start=1)]
+    if not read or part.rows not in (None, len(read)):
+        published = "" if part.rows is None else f", published were {part.rows}"
+        raise InputError(
+            f"{label} at revision {revision}: {len(read)} rows{published}; it changed upstream: "
+            f"name the old commit with {key}, or use local files: data.root=<directory> with "
+            f"{layout}"
+        )
+    return read, label, {"revision": revision, "commit": commit, "rows": len(read)}
 
 
 @dataclass(frozen=True)
@@ -86,9 +144,10 @@ class Published:
     files: ClassVar[tuple[File, ...]] = ()
     hub_splits: ClassVar[tuple[HubSplit, ...]] = ()
 
-    def load(self) -> Splits:
-        """The splits; those that the set does not publish are empty."""
-        found, sources = self._from_hub() if self.root is None else self._from_files(self.root)
+    def load(self, splits: Collection[str] = SPLITS) -> Splits:
+        """The splits asked for; the others, and those that the set does not publish, are empty."""
+        parts = self.parts_of(splits)
+        found, sources = self._from_hub(parts) if self.root is None else self._from_files(parts)
         counts = {"repeated": 0, "repeated with another answer": 0, "no question": 0}
         items: dict[str, list[Item]] = {}
         for split in SPLITS:
@@ -98,15 +157,20 @@ class Published:
             counts["repeated"] += repeated
             counts["repeated with another answer"] += conflicting
         items = self.arranged(items)
-        splits = Splits(items["train"], items["validation"], items["test"])
-        check_disjoint(splits)
+        chosen = {split: items[split] if split in splits else [] for split in SPLITS}
+        loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
+        check_disjoint(loaded)
         provenance = {
             **sources,
             "dropped": counts,
-            "counts": {split: len(getattr(splits, split)) for split in SPLITS},
-            "digest": splits_digest(splits),
+            "counts": {split: len(getattr(loaded, split)) for split in SPLITS},
+            "digest": splits_digest(loaded),
         }
-        return Splits(splits.train, splits.validation, splits.test, provenance)
+        return replace(loaded, provenance=provenance)
+
+    def parts_of(self, splits: Collection[str]) -> Collection[str]:
+        """The published parts that `splits` are made of; a set that `arranged` divides says so."""
+        return splits
 
     def arranged(self, items: dict[str, list[Item]]) -> dict[str, list[Item]]:
         """The items by split; a set that is published as one part divides it here."""
@@ -136,19 +200,23 @@ class Published:
             f"{file.name} ({file.origin})" for file in self.chosen_files() if not file.optional
         )
 
-    def _from_files(self, given: str) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
-        root = Path(given).expanduser()
+    def _from_files(
+        self, parts: Collection[str]
+    ) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
+        root = Path(str(self.root)).expanduser()
         if not root.is_dir():
             raise InputError(
-                f"data.root={given}: no such directory; for {self.name} it should hold "
+                f"data.root={self.root}: no such directory; for {self.name} it should hold "
                 f"{self._layout()}"
             )
         items: dict[str, list[Item | None]] = {split: [] for split in SPLITS}
         entries: dict[str, dict[str, Any]] = {}
         for file in self.chosen_files():
+            if file.split not in parts:
+                continue
             path = file.find(root)
             if path is not None:
-                read, entries[file.name] = self._read(file, path)
+                read, entries[file.name] = read_file(file, path, self.name, self.sha256)
                 items[file.split] += read
             elif not file.optional:
                 raise InputError(
@@ -157,35 +225,9 @@ class Published:
                 )
         return items, {"source": "files", "files": entries}
 
-    def _read(self, file: File, path: Path) -> tuple[list[Item | None], dict[str, Any]]:
-        content = unpack(path)
-        sha256 = digest(content)
-        accepted = sha256 in self.sha256 or not file.editions
-        known = any(edition.sha256 == sha256 for edition in file.editions)
-        uncounted = any(edition.sha256 is None for edition in file.editions)
-        if not (accepted or known or uncounted):
-            self._refuse(file, path, sha256, "")
-        items = [file.parse(row, f"{path}:{n}") for n, row in file.rows(content, path)]
-        edition = file.edition(sha256, len(items))
-        if edition is None and not accepted:
-            self._refuse(file, path, sha256, f" with {len(items)} rows")
-        return items, {
-            "sha256": sha256,
-            "rows": len(items),
-            "edition": edition.label if edition else "unknown",
-            "checked": "sha256" if known else "rows" if edition else "nothing",
-            "origin": file.origin,
-        }
-
-    def _refuse(self, file: File, path: Path, sha256: str, rows: str) -> None:
-        known = ", ".join(f"{edition.label}: {edition.rows} rows" for edition in file.editions)
-        raise InputError(
-            f"{path}{rows}: not the published file ({known}); a changed file is another benchmark: "
-            f"copy it again from {file.origin}, or accept it: data={self.name} "
-            f"data.sha256=[{sha256}]"
-        )
-
-    def _from_hub(self) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
+    def _from_hub(
+        self, parts: Collection[str]
+    ) -> tuple[dict[str, list[Item | None]], dict[str, Any]]:
         if self.hub is None:
             raise InputError(
                 f"data.root=null: {self.name} is not on the hub in its published form; use local "
@@ -198,19 +240,13 @@ class Published:
         items: dict[str, list[Item | None]] = {split: [] for split in SPLITS}
         entries: dict[str, dict[str, Any]] = {}
         for part in self.chosen_hub_splits():
-            label = f"{self.hub}/{part.config or ''}/{part.hub_split}".replace("//", "/")
-            records = hub_records(
-                self.hub, part.config, part.hub_split, self.revision, self._layout()
+            if part.split not in parts:
+                continue
+            read, label, entry = read_hub(
+                part, self.hub, self.revision, "data.revision", self._layout()
             )
-            read = [part.parse(row, f"{label}:{n}") for n, row in enumerate(records, start=1)]
-            if len(read) != part.rows:
-                raise InputError(
-                    f"{label} at revision {self.revision}: {len(read)} rows, published were "
-                    f"{part.rows}; it changed upstream: name the old commit with data.revision, or "
-                    f"use local files: data.root=<directory> with {self._layout()}"
-                )
             items[part.split] += read
-            entries[label] = {"revision": self.revision, "rows": len(read)}
+            entries[label] = entry
         return items, {"source": "hub", "files": entries}
 
 
@@ -222,6 +258,18 @@ def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
     for item in items:
         conflicting += first.setdefault(item.question, item).answer != item.answer
     return list(first.values()), len(items) - len(first), conflicting
+
+
+def refuse_repeats(items: Sequence[Item], where: str) -> None:
+    """Raise InputError, which begins with `where` and the row, for a question that stood before."""
+    first: dict[str, int] = {}
+    for number, item in enumerate(items, start=1):
+        if first.setdefault(item.question, number) != number:
+            raise InputError(
+                f"{where}:{number}: {shorten(item.question)} is the question of row "
+                f"{first[item.question]} again; remove one of them: answers are told apart by "
+                "their question"
+            )
 
 
 def of_fields(parse: Callable[[Any, str], Item | None]) -> Parse:

@@ -15,6 +15,7 @@ from typing import Any
 from latentbench.data._files import iterate_rows
 from latentbench.errors import InputError, shorten
 from latentbench.records import Item
+from latentbench.reward._box import last_box
 
 # Some published cells (proofs, long options) pass the csv module's own 131,072 characters.
 _LARGEST_CELL = 10_000_000
@@ -41,10 +42,17 @@ def iterate_records(content: bytes, path: Path) -> Iterator[tuple[int, Any]]:
 def _csv_rows(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
-        csv.field_size_limit(_LARGEST_CELL)
-        yield from enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a sound CSV file ({error}); copy it again") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    csv.field_size_limit(_LARGEST_CELL)
+    number = 0
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 1):
+            yield number, row
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:{number + 1}: not a sound CSV row ({error}); copy the file again"
+        ) from error
 
 
 def _elements(content: bytes, path: Path) -> Iterator[tuple[int, Any]]:
@@ -71,6 +79,10 @@ def _elements(content: bytes, path: Path) -> Iterator[tuple[int, Any]]:
                 f"{path}:{number}: neither ',' nor ']' after element {number} but "
                 f"{shorten(text[at : at + 20])}; copy the file again"
             )
+    if rest := text[_after_blanks(text, at + 1) :]:
+        raise InputError(
+            f"{path}: {shorten(rest[:20])} after the end of the array; copy the file again"
+        )
 
 
 def _after_blanks(text: str, at: int) -> int:
@@ -141,16 +153,9 @@ def texts(record: Mapping[str, Any], where: str, name: str) -> list[str]:
 
 def boxed(solution: str, where: str) -> str:
     r"""What stands in the last `\boxed{...}` of a worked solution. Raises InputError."""
-    start = solution.rfind("\\boxed{")
-    depth, at = 0, start + len("\\boxed")
-    while start >= 0 and at < len(solution):
-        if solution[at] == "\\":  # the next character is escaped: \{ is no brace of the box
-            at += 2
-            continue
-        depth += {"{": 1, "}": -1}.get(solution[at], 0)
-        if depth == 0:
-            return solution[start + len("\\boxed{") : at].strip()
-        at += 1
+    inside = last_box(solution)
+    if inside is not None:
+        return inside.strip()
     raise InputError(
         f"{where}: no complete \\boxed{{...}} in {shorten(solution[-60:])}; the answer stands there"
     )

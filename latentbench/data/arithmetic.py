@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import ClassVar
 
 import numpy as np
 
-from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
+from latentbench.data._generated import PART_OF, as_splits, fill, split_of
+from latentbench.data._overlap import SPLITS
 from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template, content_uid
+from latentbench.records import Item, Splits, Template
 
 OPERATORS = "+-"
 
-# Of 15 parts of all problems 12 may train, 1 validate and 2 test. The parts do not follow the
-# sizes asked for, or a larger n_train would move problems; they equal the default sizes, so that
-# by default all three splits use up the same share of the short problems and have the same mix of
-# lengths.
-_PARTS = 15
-_PART_OF = ("validation", "test", "test", *["train"] * 12)
 # Draws come in blocks of one fixed size with a generator each: the stream of problems is the same
 # however much of it is read.
 _BLOCK = 4096
@@ -85,20 +81,20 @@ class Arithmetic:
                 f"data.modulus={self.modulus}: must be 2 to 10, so that every number is one digit"
             )
 
-    def load(self) -> Splits:
-        """The three splits, the same for the same knobs in every process and on every machine."""
+    def load(self, splits: Collection[str] = SPLITS) -> Splits:
+        """The splits asked for, the same for the same knobs in every process and on every machine;
+        the others are empty."""
         self._check_space()
-        pools = self._fill()
-        splits = Splits(train=pools["train"], validation=pools["validation"], test=pools["test"])
-        check_disjoint(splits)
-        provenance = {
-            "source": "generator",
-            "seed": self.seed,
-            "counts": self._sizes(),
-            "counts_by_length": {name: _by_length(pools[name]) for name in SPLITS},
-            "digest": splits_digest(splits),
-        }
-        return Splits(splits.train, splits.validation, splits.test, provenance)
+        sizes = {name: size if name in splits else 0 for name, size in self._sizes().items()}
+        # Every problem that is needed exists, so it turns up, however long that takes.
+        items = fill(self.stream(), sizes, lambda item: item.question, "", patience=sys.maxsize)
+        return as_splits(items, self.seed)
+
+    def stream(self) -> Iterator[tuple[str, Item]]:
+        """Problems with the split that they belong to, without end and with repetitions."""
+        for digits, operators in self._draws():
+            item = solve(digits, operators, self.modulus)
+            yield split_of(self.seed, item.question), item
 
     def space(self) -> int:
         """How many distinct problems exist with these knobs."""
@@ -110,9 +106,6 @@ class Arithmetic:
     def _sizes(self) -> dict[str, int]:
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
 
-    def _split_of(self, question: str) -> str:
-        return _PART_OF[content_uid(f"{self.seed} {question}") % _PARTS]
-
     def _check_space(self) -> None:
         """Refuse sizes that the space cannot fill, so that drawing always comes to an end.
 
@@ -123,9 +116,10 @@ class Arithmetic:
         for split, size in sizes.items():
             if size > space:
                 self._refuse(split, f"only {space} distinct problems exist")
-        tight = any(4 * _PARTS * n > space * _PART_OF.count(split) for split, n in sizes.items())
+        shares = {split: PART_OF.count(split) / len(PART_OF) for split in SPLITS}
+        tight = any(4 * n > space * shares[split] for split, n in sizes.items())
         if tight or space <= _ALWAYS_COUNTED:
-            found = Counter(self._split_of(item.question) for item in self._every_problem())
+            found = Counter(split_of(self.seed, item.question) for item in self._every_problem())
             for split, size in sizes.items():
                 if size > found[split]:
                     which = f"only {found[split]} of the {space} distinct problems that exist"
@@ -144,23 +138,6 @@ class Arithmetic:
                 for digits in product(range(self.modulus), repeat=length + 1):
                     yield solve(digits, operators, self.modulus)
 
-    def _fill(self) -> dict[str, list[Item]]:
-        """Draw until each split is full; a split's first problems do not depend on any size."""
-        sizes = self._sizes()
-        pools: dict[str, list[Item]] = {split: [] for split in SPLITS}
-        seen: set[tuple[tuple[int, ...], tuple[str, ...]]] = set()
-        for digits, operators in self._draws():
-            if (digits, operators) in seen:
-                continue
-            seen.add((digits, operators))
-            item = solve(digits, operators, self.modulus)
-            pool = pools[split := self._split_of(item.question)]
-            if len(pool) < sizes[split]:
-                pool.append(item)
-                if all(len(pools[name]) == sizes[name] for name in SPLITS):
-                    break
-        return pools
-
     def _draws(self) -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
         """Problems as (digits, operators), without end and with repetitions."""
         longest, block = max(self.lengths), 0
@@ -174,8 +151,3 @@ class Arithmetic:
                 operators = tuple(self.operators[index] for index in sign[:length])
                 yield tuple(row[: length + 1]), operators
             block += 1
-
-
-def _by_length(items: Sequence[Item]) -> dict[str, int]:
-    counts = Counter(len(item.steps) for item in items)
-    return {str(length): counts[length] for length in sorted(counts)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ class DapoMath(Published):
 
     name: str = "dapo_math"
     hub: str | None = "open-r1/DAPO-Math-17k-Processed"
-    revision: str = "main"  # no commit is known to us: a branch, which can move
+    revision: str = "31dd309567e3da778038cc87d868b6097a3ccf68"
     held_out: float = 0.1
 
     grader: ClassVar[str] = "math_verify"
@@ -50,6 +50,9 @@ class DapoMath(Published):
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise InputError(f"data.held_out={self.held_out}: a share lies in (0, 1), e.g. 0.1")
+
+    def parts_of(self, splits: Collection[str]) -> Collection[str]:
+        return ("train",)
 
     def arranged(self, items: dict[str, list[Item]]) -> dict[str, list[Item]]:
         parts: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}

@@ -47,7 +47,7 @@ class Gpqa(Published):
 
     name: str = "gpqa"
     hub: str | None = "Idavidrein/gpqa"
-    revision: str = "main"  # no commit is known to us: a branch, which can move
+    revision: str = "633f5ee89ab8ad4522a9f850766b73f62147ffdd"
     subset: str = "diamond"
 
     grader: ClassVar[str] = "choice"

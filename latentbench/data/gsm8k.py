@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latentbench.data._files import digest, iterate_rows, locate, unpack
-from latentbench.data._hub import hub_records
+from latentbench.data._files import iterate_rows, locate, unpack
 from latentbench.data._overlap import SPLITS, check_disjoint, normalise, splits_digest
-from latentbench.data._published import Edition, File, without_repeats
+from latentbench.data._published import (
+    Edition,
+    File,
+    HubSplit,
+    read_file,
+    read_hub,
+    refuse_repeats,
+    without_repeats,
+)
 from latentbench.data._rows import decode, make_item, text, texts
 from latentbench.errors import InputError, shorten
 from latentbench.records import Item, Splits, Template
@@ -24,6 +31,10 @@ VALIDATION = "gsm8k_aug/valid.txt"
 TEST = "gsm8k/test.jsonl"
 
 FULL_ROWS = 385_620
+VALIDATION_ROWS = 500
+TEST_ROWS = 1319
+# Training rows of the hub sets that we know.
+_HUB_ROWS = {"whynlp/gsm8k-aug": FULL_ROWS}
 
 _STEP = re.compile(r"<<[^\n]*?>>")
 _BETWEEN_STEPS = re.compile(r"(?<=>>)\s+(?=<<)")
@@ -90,6 +101,11 @@ def _question_in_words(row: str, where: str) -> Item:
     return Item(item.question, (), item.answer)
 
 
+def _questions(read: Sequence[Item | None]) -> list[Item]:
+    """The rows as items: every row of this family is a question."""
+    return [item for item in read if item is not None]
+
+
 def _split_answer(worked: str, where: str) -> tuple[str, str]:
     body, mark, answer = worked.rpartition(_ANSWER_MARK)
     if not mark:
@@ -154,21 +170,21 @@ FILES = (
         VALIDATION,
         "validation",
         f"{_ICOT} : data/gsm8k/valid.txt",
-        500,
+        VALIDATION_ROWS,
         "04f9bddfe8ac4846571b1e2b612b289c95770b5012fdb34cc36a597b041afb87",
     ),
     _file(
         "gsm8k_aug/test.txt",
         "test",
         f"{_ICOT} : data/gsm8k/test.txt",
-        1319,
+        TEST_ROWS,
         "e464efa2713fbcf423bdbfb482c543a6a086188c3d97c294b1d19a70c2a515e8",
     ),
     _file(
         TEST,
         "test",
         f"{_OPENAI} : grade_school_math/data/test.jsonl",
-        1319,
+        TEST_ROWS,
         "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
     ),
 )
@@ -181,20 +197,23 @@ class Gsm8k:
     With `root`: files below that directory, plain or `.gz`; the full training file when it is
     there, else the two published parts of it, which make 9,915 rows and are not the 385,620-row
     set of the papers; `train_files` (relative to `root`) overrides the choice. Without: the hub.
-    The GSM8K revision is a commit; for the GSM8K-Aug mirror no commit is known to us, so its
-    default is the branch `main`, which can move: the digest in the provenance says what was read.
+    Training rows may be anybody's own. Validation and test must be the published files, or have a
+    digest that `sha256` lists, and no question twice; on the hub they must have the published
+    number of rows.
     A training question that stood before, in this file or an earlier one, is dropped; other rows
     stay as published, also those without steps or whose last step is not the answer.
     `drop_overlap` removes training rows whose question is in validation or test, which is
     otherwise an error. `steps=words` takes the natural-language steps: sentences of a text file,
     lines of a `.jsonl` file; validation rows, whose file has formulas alone, then have no steps.
-    The provenance names the published edition of each file, or says `unknown`. Raises
-    InputError for bad knobs, files and rows.
+    The provenance names the published edition of each file, or says `unknown`, and the commit that
+    was read from the hub: no commit of the GSM8K-Aug mirrors is known to us, so their default is
+    the branch `main`, which can move. Raises InputError for bad knobs, files and rows.
     """
 
     name: str = "gsm8k"
     root: str | None = None
     train_files: list[str] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
     drop_overlap: bool = False
     steps: str = "formula"
     aug_hub: str = "whynlp/gsm8k-aug"
@@ -220,23 +239,32 @@ class Gsm8k:
         for name in self.train_files:
             if Path(name).is_absolute():
                 raise InputError(f"data.train_files: {name} must be relative to data.root")
+        if self.sha256 and self.root is None:
+            raise InputError(
+                f"data.sha256={list(self.sha256)}: is of files; give their data.root=<directory>"
+            )
 
-    def load(self) -> Splits:
-        """The three splits; the provenance has their files or revisions, row counts and digests."""
-        parts = self._from_hub() if self.root is None else self._from_files(Path(self.root))
-        items, sources, names = parts
+    def load(self, splits: Collection[str] = SPLITS) -> Splits:
+        """The splits asked for, the others empty; the provenance has their files or revisions, row
+        counts and digests."""
+        # What overlaps is only known with all of them.
+        read = SPLITS if self.drop_overlap and "train" in splits else splits
+        items, sources, names = (
+            self._from_hub(read) if self.root is None else self._from_files(read)
+        )
         train, repeated, _ = without_repeats(items["train"])
-        kept = self._without_overlap(train, items["validation"], items["test"])
-        splits = Splits(train=kept, validation=items["validation"], test=items["test"])
+        items["train"] = self._without_overlap(train, items["validation"], items["test"])
+        chosen = {split: items[split] if split in splits else [] for split in SPLITS}
+        loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
         way_out = "remove them from one; data.drop_overlap=true does so for training rows"
-        check_disjoint(splits, names, way_out)
+        check_disjoint(loaded, names, way_out)
         provenance = {
             **sources,
-            "dropped": {"repeated": repeated, "overlap": len(train) - len(kept)},
-            "counts": {split: len(getattr(splits, split)) for split in SPLITS},
-            "digest": splits_digest(splits),
+            "dropped": {"repeated": repeated, "overlap": len(train) - len(items["train"])},
+            "counts": {split: len(getattr(loaded, split)) for split in SPLITS},
+            "digest": splits_digest(loaded),
         }
-        return Splits(splits.train, splits.validation, splits.test, provenance)
+        return replace(loaded, provenance=provenance)
 
     def place_of(self, item: Item) -> str | None:
         """`file:row` of an item that was read from files: looked up when it is to be complained
@@ -254,7 +282,7 @@ class Gsm8k:
     def _without_overlap(
         self, train: list[Item], validation: Sequence[Item], test: Sequence[Item]
     ) -> list[Item]:
-        if not self.drop_overlap:
+        if not self.drop_overlap or not train:
             return train
         held_out = {normalise(item.question) for part in (validation, test) for item in part}
         kept = [item for item in train if normalise(item.question) not in held_out]
@@ -265,21 +293,30 @@ class Gsm8k:
             )
         return kept
 
-    def _from_files(self, given: Path) -> tuple[dict[str, list[Item]], dict[str, Any], dict]:
-        root = given.expanduser()
+    def _from_files(
+        self, splits: Collection[str]
+    ) -> tuple[dict[str, list[Item]], dict[str, Any], dict[str, str]]:
+        root = Path(str(self.root)).expanduser()
         if not root.is_dir():
-            raise InputError(f"data.root={given}: no such directory; it should hold {_LAYOUT}")
+            raise InputError(f"data.root={self.root}: no such directory; it should hold {_LAYOUT}")
         chosen = {"train": self._choose(root), "validation": [VALIDATION], "test": [TEST]}
         items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         files: dict[str, dict[str, Any]] = {}
-        for split, names in chosen.items():
-            for name in names:
-                rows, files[name] = self._read(root, name)
+        for split in splits:
+            for name in chosen[split]:
+                rows, files[name] = self._read(root, name, split)
                 items[split] += rows
-        sources: dict[str, Any] = {"source": "files", "files": files, "train": chosen["train"]}
-        parts = {REDUCED_TRAIN: "two published parts of GSM8K-Aug", (WORDS_TRAIN,): "GSM8K alone"}
-        if part := parts.get(tuple(chosen["train"])):
-            sources["remark"] = f"training rows are {part}, not the {FULL_ROWS} rows of GSM8K-Aug"
+        sources: dict[str, Any] = {"source": "files", "files": files}
+        if "train" in splits:
+            sources["train"] = chosen["train"]
+            parts = {
+                REDUCED_TRAIN: "two published parts of GSM8K-Aug",
+                (WORDS_TRAIN,): "GSM8K alone",
+            }
+            if part := parts.get(tuple(chosen["train"])):
+                sources["remark"] = (
+                    f"training rows are {part}, not the {FULL_ROWS} rows of GSM8K-Aug"
+                )
         return items, sources, {split: ", ".join(names) for split, names in chosen.items()}
 
     def _choose(self, root: Path) -> list[str]:
@@ -290,42 +327,46 @@ class Gsm8k:
             return [WORDS_TRAIN]
         return [FULL_TRAIN] if locate(root, FULL_TRAIN) else list(REDUCED_TRAIN)
 
-    def _from_hub(self) -> tuple[dict[str, list[Item]], dict[str, Any], dict]:
+    def _from_hub(
+        self, splits: Collection[str]
+    ) -> tuple[dict[str, list[Item]], dict[str, Any], dict[str, str]]:
         words = self.steps == "words"
-        aug = (self.words_hub, None, self.words_revision, _from_aug_record)
-        if not words:
-            aug = (self.aug_hub, None, self.aug_revision, _from_aug_record)
-        parse_test = partial(_from_record, words=words)
-        wanted = {
-            "train": aug,
-            "validation": aug,
-            "test": (self.test_hub, self.test_config, self.test_revision, parse_test),
-        }
-        items: dict[str, list[Item]] = {}
+        aug = (self.aug_hub, self.aug_revision, "data.aug_revision")
+        if words:
+            aug = (self.words_hub, self.words_revision, "data.words_revision")
+        test = (self.test_hub, self.test_revision, "data.test_revision")
+        parse, rows = partial(_from_record, words=words), _HUB_ROWS.get(aug[0])
+        sources = (
+            (*aug, HubSplit("train", _from_aug_record, "train", rows)),
+            (*aug, HubSplit("validation", _from_aug_record, "validation", VALIDATION_ROWS)),
+            (*test, HubSplit("test", parse, "test", TEST_ROWS, self.test_config)),
+        )
+        items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         files: dict[str, dict[str, Any]] = {}
-        for split, (hub, config, revision, parse) in wanted.items():
-            label = f"{hub}/{split}"
-            records = hub_records(hub, config, split, revision, _LAYOUT)
-            items[split] = [parse(row, f"{label}:{n}") for n, row in enumerate(records, start=1)]
-            if not items[split]:
-                raise InputError(f"data.root=null: {label} at revision {revision} has no rows")
-            files[label] = {"revision": revision, "rows": len(items[split])}
-        names = {split: f"{hub}/{split}" for split, (hub, *_) in wanted.items()}
+        names: dict[str, str] = {}
+        for hub, revision, key, part in sources:
+            if part.split in splits:
+                read, label, entry = read_hub(part, hub, revision, key, _LAYOUT)
+                items[part.split] = _questions(read)
+                if part.split != "train":
+                    refuse_repeats(items[part.split], label)
+                files[label], names[part.split] = entry, label
         return items, {"source": "hub", "files": files}, names
 
-    def _read(self, root: Path, name: str) -> tuple[list[Item], dict[str, Any]]:
+    def _read(self, root: Path, name: str, split: str) -> tuple[list[Item], dict[str, Any]]:
         path = locate(root, name)
         if path is None:
             raise InputError(
                 f"{root / name}: no such file, nor {name}.gz; data.root holds {_LAYOUT}"
             )
-        content = unpack(path)
+        plain = name.removesuffix(".gz")
         parse = self._parser(name)
-        items = [parse(row, f"{path}:{number}") for number, row in iterate_rows(content, path)]
-        entry: dict[str, Any] = {"sha256": digest(content), "rows": len(items)}
-        known = next((file for file in FILES if file.name == name.removesuffix(".gz")), None)
-        edition = known.edition(entry["sha256"], len(items)) if known else None
-        entry["edition"] = edition.label if edition else "unknown"
+        own = File(plain, split, "data.train_files", parse, rows=iterate_rows)
+        file = replace(next((known for known in FILES if known.name == plain), own), parse=parse)
+        read, entry = read_file(file, path, self.name, None if split == "train" else self.sha256)
+        items = _questions(read)
+        if split != "train":
+            refuse_repeats(items, str(path))
         return items, entry
 
     def _parser(self, name: str) -> Callable[[str, str], Item]:

@@ -28,7 +28,7 @@ class MinervaMath(Published):
 
     name: str = "minerva_math"
     hub: str | None = "math-ai/minervamath"
-    revision: str = "main"  # no commit is known to us: a branch, which can move
+    revision: str = "ee46ddc498933b1977577953250ca5c66be64f96"
 
     grader: ClassVar[str] = "math_verify"
     files: ClassVar[tuple[File, ...]] = (

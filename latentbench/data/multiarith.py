@@ -24,7 +24,7 @@ class MultiArith(Published):
 
     name: str = "multiarith"
     hub: str | None = "ChilleD/MultiArith"
-    revision: str = "main"  # no commit is known to us: a branch, which can move
+    revision: str = "144d44c3fb87c0b9097ac9593c789e716a282e3e"
 
     grader: ClassVar[str] = "exact_number"
     files: ClassVar[tuple[File, ...]] = (

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from latentbench.data._generated import as_splits, fill, split_of
-from latentbench.data._overlap import SPLITS
+from latentbench.data._generated import LogicGenerator
 from latentbench.data._words import PRONTOQA_CATEGORIES, PRONTOQA_FAMILIES, PRONTOQA_NAMES
-from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template
 
 # Sets these streams apart from others that start from the same small seed.
 _STREAM = 0x70726F6E
-_FILES = {
-    "train": "prontoqa_train.json",
-    "validation": "prontoqa_valid.json",
-    "test": "prontoqa_test.json",
-}
 # Shares of negated properties in the published files: of the one asked about, of all others.
 _NEGATED_LAST, _NEGATED = 0.456, 0.29
 
 
 @dataclass(frozen=True)
-class ProntoqaGen:
+class ProntoqaGen(LogicGenerator):
     """`Each lorpus is a vumpus. Yumpuses are feisty. ... True or false: Stella is not floral.`
 
     Someone belongs to the first of `hops` categories, each of which is one of the next; every one
@@ -37,62 +27,26 @@ class ProntoqaGen:
     same person leads nowhere, and a category that nobody belongs to has the property that is
     asked about, negated. Records have the fields of the published files (5 hops, 6 steps), whose
     `idx_to_symbol` and `edges` leave out categories that only ever occur as a plural after `are`.
-    `root` is where other benchmarks of the run find their files (`eval=[prontoqa_gen,prontoqa]`);
-    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
-    sizes beyond the distinct problems that turn up.
     """
 
     name: str = "prontoqa_gen"
-    seed: int = 0
-    root: str | None = None
     hops: int = 5
     n_train: int = 9000
     n_validation: int = 200
     n_test: int = 800
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_string"
-
-    def __post_init__(self) -> None:
+    def ranges(self) -> dict[str, tuple[int, int]]:
         # A chain of h takes 2h + 1 categories, the rest of the problem 3; a property family is used
         # by every category of the chain and beside it and by one more.
-        most = min((len(PRONTOQA_CATEGORIES) - 4) // 2, (len(PRONTOQA_FAMILIES) - 1) // 2)
-        for key, value, low, high in (
-            ("seed", self.seed, 0, 2**32 - 1),
-            ("hops", self.hops, 1, most),
-            ("n_train", self.n_train, 1, 10**9),
-            ("n_validation", self.n_validation, 1, 10**9),
-            ("n_test", self.n_test, 1, 10**9),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"data.{key}={value}: must be {low} to {high} here")
+        return {
+            "hops": (1, min((len(PRONTOQA_CATEGORIES) - 4) // 2, (len(PRONTOQA_FAMILIES) - 1) // 2))
+        }
 
-    def load(self) -> Splits:
-        """The three splits, the same for the same knobs in every process and on every machine."""
-        pools = self._records()
-        return as_splits({name: [item_of(r) for r in pools[name]] for name in SPLITS}, self.seed)
-
-    def write(self, directory: str | Path) -> None:
-        """The three splits as JSON files in the published fields, in a directory that exists."""
-        for split, records in self._records().items():
-            (Path(directory) / _FILES[split]).write_text(json.dumps(records))
-
-    def stream(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Records with the split that they belong to, without end."""
+    def records(self) -> Iterator[dict[str, Any]]:
         seeds = np.random.SeedSequence([self.seed, _STREAM])
         generator = np.random.Generator(np.random.Philox(seeds))
         while True:
-            record = _record(generator, self.hops)
-            yield split_of(self.seed, record["question"]), record
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
-        return fill(self.stream(), sizes, lambda record: record["question"], "lower it")
-
-
-def item_of(record: Mapping[str, Any]) -> Item:
-    """A record as an item, with its three texts as they are."""
-    return Item(record["question"], tuple(record["steps"]), record["answer"])
+            yield _record(generator, self.hops)
 
 
 def _record(generator: np.random.Generator, hops: int) -> dict[str, Any]:

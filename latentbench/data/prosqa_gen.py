@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, pairwise
 from operator import or_
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from latentbench.data._generated import as_splits, fill, split_of
-from latentbench.data._overlap import SPLITS
+from latentbench.data._generated import LogicGenerator
 from latentbench.data._words import PROSQA_CATEGORIES, PROSQA_NAMES
-from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template
 
 # Sets these streams apart from others that start from the same small seed.
 _STREAM = 0x70726F73
-_FILES = {
-    "train": "prosqa_train.json",
-    "validation": "prosqa_valid.json",
-    "test": "prosqa_test.json",
-}
 _MOST_NODES = len(PROSQA_CATEGORIES)
 
 Edge = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class ProsqaGen:
+class ProsqaGen(LogicGenerator):
     """Directed graphs of names and categories told as sentences, and one question with two options.
 
     Graphs grow as in the paper, from nodes 0 and 1: every new node takes Poisson(1.5) parents, with
@@ -44,14 +34,9 @@ class ProsqaGen:
     other root alone.
     `nodes` counts those drawn; nodes without any edge are left out. Records have the fields of the
     published files.
-    `root` is where other benchmarks of the run find their files (`eval=[prosqa_gen,prosqa]`);
-    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
-    sizes beyond the distinct problems that turn up.
     """
 
     name: str = "prosqa_gen"
-    seed: int = 0
-    root: str | None = None
     nodes: int = 28
     min_hops: int = 3
     max_hops: int = 6
@@ -59,47 +44,23 @@ class ProsqaGen:
     n_validation: int = 300
     n_test: int = 500
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_string"
+    way_out: ClassVar[str] = "lower it, or set data.nodes higher or data.min_hops lower"
 
-    def __post_init__(self) -> None:
-        for key, value, low, high in (
-            ("seed", self.seed, 0, 2**32 - 1),
-            ("nodes", self.nodes, 8, _MOST_NODES),
-            ("min_hops", self.min_hops, 1, 6),
-            ("max_hops", self.max_hops, self.min_hops, 8),
-            ("n_train", self.n_train, 1, 10**9),
-            ("n_validation", self.n_validation, 1, 10**9),
-            ("n_test", self.n_test, 1, 10**9),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"data.{key}={value}: must be {low} to {high} here")
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        return {
+            "nodes": (8, _MOST_NODES),
+            "min_hops": (1, 6),
+            "max_hops": (self.min_hops, 8),
+        }
 
-    def load(self) -> Splits:
-        """The three splits, the same for the same knobs in every process and on every machine."""
-        pools = self._records()
-        return as_splits({name: [item_of(r) for r in pools[name]] for name in SPLITS}, self.seed)
-
-    def write(self, directory: str | Path) -> None:
-        """The three splits as JSON files in the published fields, in a directory that exists."""
-        for split, records in self._records().items():
-            (Path(directory) / _FILES[split]).write_text(json.dumps(records))
-
-    def stream(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Records with the split that they belong to, without end."""
+    def records(self) -> Iterator[dict[str, Any]]:
         seeds = np.random.SeedSequence([self.seed, _STREAM])
         generator = np.random.Generator(np.random.Philox(seeds))
         while True:
             edges = grow(generator, self.nodes)
             ends = self._question(generator, edges)
             if ends is not None:
-                record = _told(generator, edges, *ends)
-                yield split_of(self.seed, record["question"]), record
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
-        way_out = "lower it, or set data.nodes higher or data.min_hops lower"
-        return fill(self.stream(), sizes, lambda record: record["question"], way_out)
+                yield _told(generator, edges, *ends)
 
     def _question(
         self, generator: np.random.Generator, edges: Sequence[Edge]
@@ -121,11 +82,6 @@ class ProsqaGen:
         other = leaves[1 - root]
         target = farthest[generator.integers(len(farthest))]
         return root, target, other[generator.integers(len(other))]
-
-
-def item_of(record: Mapping[str, Any]) -> Item:
-    """A record as an item, with its three texts as they are."""
-    return Item(record["question"], tuple(record["steps"]), record["answer"])
 
 
 def grow(generator: np.random.Generator, nodes: int) -> list[Edge]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import add, floordiv, mul, sub
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from latentbench.data._generated import as_splits, fill, split_of
+from latentbench.data._overlap import SPLITS
 from latentbench.data._words import NAMES, OBJECTS
 from latentbench.errors import InputError
 from latentbench.records import Item, Splits, Template
@@ -104,11 +105,27 @@ class _Problem(NamedTuple):
         return " ".join([*told, f"How many {thing[1]} does {names[self.asked]} have?"])
 
     def shape(self) -> str:
-        """The question without names, things and phrasings: the same for all that share it."""
-        order = dict.fromkeys(who for fact in self.facts for who in (fact.who, *fact.of))
-        renamed = {who: f"#{place}" for place, who in enumerate(order)}
-        names = [renamed.get(who, "") for who in range(max(order) + 1)]
-        return self.question(names, ("x", "x"), [0] * len(self.facts))
+        """The problem without names, things, phrasings and the order of telling: the same for all
+        that share it.
+
+        Persons are told apart by how their quantity is made, so that no order is needed to name
+        them; who is made from another stands behind it.
+        """
+        told = {fact.who: fact for fact in self.facts}
+
+        def made(who: int) -> str:
+            fact = told[who]
+            return f"{fact.operator}{fact.number}({','.join(sorted(map(made, fact.of)))})"
+
+        origin = {who: made(who) for who in told}
+        order = sorted(set(origin.values()), key=lambda way: (len(way), way))
+        place = {who: order.index(way) for who, way in origin.items()}
+        facts = [
+            fact._replace(of=tuple(sorted(fact.of, key=place.__getitem__))) for fact in self.facts
+        ]
+        facts.sort(key=lambda fact: place[fact.who])
+        names = [f"#{place[who]}" for who in sorted(told)]
+        return self._replace(facts=tuple(facts)).question(names, ("x", "x"), [0] * len(facts))
 
 
 class _Draws:
@@ -145,16 +162,14 @@ class WordProblems:
     phrasing of most relations tells them from the other end.
 
     Steps read `<<5+3=8>>`, as in GSM8K-Aug. A problem belongs to a split by the hash of its content
-    without names, things and phrasings, so no problem is held out whose copy under other names is
-    trained on.
-    `root` is where other benchmarks of the run find their files (`eval=[word_problems,gsm8k]`);
-    nothing is read from it here. Raises InputError for knobs that cannot work and, in `load`, for
-    sizes beyond the distinct problems that turn up.
+    without names, things, phrasings and the order of its facts, so no problem is held out whose
+    copy under other names or in another order is trained on.
+    Raises InputError for knobs that cannot work and, in `load`, for sizes beyond the distinct
+    problems that turn up.
     """
 
     name: str = "word_problems"
     seed: int = 0
-    root: str | None = None
     min_steps: int = 2
     max_steps: int = 3
     operators: str = "+-*/"
@@ -198,13 +213,14 @@ class WordProblems:
                 f"data.operators={self.operators!r}: give some of '{OPERATORS}', each once"
             )
 
-    def load(self) -> Splits:
-        """The three splits, the same for the same knobs in every process and on every machine."""
-        return as_splits(self._pools(), self.seed)
+    def load(self, splits: Collection[str] = SPLITS) -> Splits:
+        """The splits asked for, the same for the same knobs in every process and on every machine;
+        the others are empty."""
+        return as_splits(self._pools(splits), self.seed)
 
     def write(self, directory: str | Path) -> None:
         """The three splits as files in the line format of GSM8K-Aug, in a directory that exists."""
-        for split, items in self._pools().items():
+        for split, items in self._pools(SPLITS).items():
             lines = "".join(f"{as_line(item)}\n" for item in items)
             (Path(directory) / _FILES[split]).write_text(lines)
 
@@ -233,8 +249,8 @@ class WordProblems:
             f"data.max_value={self.max_value}; add '+' and '-', or raise data.max_value"
         )
 
-    def _pools(self) -> dict[str, list[Item]]:
-        sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+    def _pools(self, splits: Collection[str]) -> dict[str, list[Item]]:
+        sizes = {name: getattr(self, f"n_{name}") if name in splits else 0 for name in SPLITS}
         way_out = "lower it, or raise data.max_value, data.max_steps, data.names or data.things"
         return fill(self.stream(), sizes, lambda item: item.question, way_out)
 

@@ -18,8 +18,18 @@ _LONGEST_PREFIX = 5
 _EXPONENT = re.compile(r"[eE]([-+\u2212]?)([0-9]+)")
 _DENOMINATOR = re.compile(r" ?/ ?([0-9][0-9.,]*)")
 _PLAIN = re.compile(r"(?P<whole>[0-9]*|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.(?P<decimals>[0-9]+))?")
-# What makes the digits before it part of something else: a date, a power, a version, 1_000, 1 1/2.
-_CONTINUED = re.compile(r"[.,_^/]?[0-9]| [0-9]+ ?/ ?[0-9]")
+# What makes the digits before it part of something else: a date, a power, a version, 1_000, 1'000,
+# 1 1/2, 1 000 with any blank, 3/-4, 5*10^3.
+_BLANKS = " \t\u00a0\u2007\u2009\u202f"
+_CONTINUED = re.compile(
+    rf"[.,_^/'\u2019]?[0-9]|[{_BLANKS}][0-9]+[{_BLANKS}]?/[{_BLANKS}]?[0-9]"
+    rf"|[{_BLANKS}][0-9]{{3}}(?![0-9])"
+    rf"|[{_BLANKS}]?/[(+\-\u2212$€£¥{_BLANKS}]*\.?[0-9]"
+    rf"|[{_BLANKS}]?(?:[*xX\u00d7\u00b7\u22c5]|\\times|\\cdot)[{_BLANKS}]?[0-9]"
+)
+# A dash that does not touch the number, or is not the minus sign: a minus, a bullet or a pause.
+_DASHES = "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+_BEHIND_DASH = f"{_BLANKS}$€£¥("
 
 _MINUS = ("-", "\u2212")
 # Far below the 4,300 digits that Python converts, also after 1/2**k has been written out.
@@ -33,7 +43,8 @@ def canonical(text: str, at_start: bool = False) -> str | None:
 
     Equal values have equal spellings, so comparing these strings compares exactly, without
     rounding and without converting digits: a million of them are no problem. A number that cannot
-    be read with certainty (`1,00`, `3.5.2`, `1 1/2`, `1/0`, `5²`) is None, not its first part.
+    be read with certainty (`1,00`, `1 000`, `3.5.2`, `1 1/2`, `1/0`, `5²`, `5*10^3`, `- 5`) is
+    None, not its first part.
     With `at_start` only blanks may stand before the number.
     """
     digit = _DIGIT.search(text)
@@ -43,6 +54,8 @@ def canonical(text: str, at_start: bool = False) -> str | None:
         return None
     if _is_foreign_digit(text[found.start() - 1 : found.start()]):
         return None
+    if not found["sign"] and _is_after_dash(text[: found.start()].rstrip(_BEHIND_DASH)):
+        return None
     body = found["body"].rstrip(".,")
     end = found.start("body") + len(body)
     negative = (found["sign"] in _MINUS) != (found["inner"] in _MINUS)
@@ -50,6 +63,12 @@ def canonical(text: str, at_start: bool = False) -> str | None:
     if value is None or _is_foreign_digit(text[end : end + 1]) or _CONTINUED.match(text, end):
         return None
     return f"-{value}" if negative and value != "0" else value
+
+
+def _is_after_dash(before: str) -> bool:
+    """Whether a dash ends what stands before a number, and is no hyphen behind a word."""
+    word = before[-2:-1].isalnum() or before[-2:-1] == "_"
+    return bool(before) and before[-1] in _DASHES and not word
 
 
 def _is_foreign_digit(character: str) -> bool:

@@ -13,9 +13,12 @@ from latentbench.reward._marker import after_marker, check_marker
 _LOOKED_AT = 200
 _LEAD_IN_WORDS = ("the", "correct", "right", "best", "final", "answer", "option", "choice", "is")
 _MACRO = r"\\(?:boxed|text|textbf|mathrm|mathbf)(?![a-zA-Z])"
-_LEAD_IN_MARKS = rf"[\s(\[{{*_`$:=\"'\-]|{_MACRO}"
+_LEAD_IN_MARKS = rf"[\s(\[{{*_`$:=\"'\-]|\\[(\[]|{_MACRO}"
 # What may stand between two choices, so that an answer of both is seen to be none.
-_BETWEEN = rf"(?:{_MACRO}|[\s,;/|&+()\[\]{{}}*_`$\\]|(?i:and|or)(?!\w))*+"
+_BETWEEN = (
+    rf"(?:{_MACRO}|[\s,;/|&+()\[\]{{}}*_`$\\\-\u2010-\u2015]"
+    r"|(?i:and|or|versus|vs\.?)(?!\w))*+"
+)
 
 
 @lru_cache(maxsize=32)

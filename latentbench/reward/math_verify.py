@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentbench.errors import InputError, shorten
+from latentbench.reward._box import BRACE, last_box
 from latentbench.reward._marker import after_marker, check_marker
 from latentbench.reward._math_client import math_client
-
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+from latentbench.reward._spelling import spelling
 
 # Signs around an answer that are not part of it: $ and \( \), a final full stop, %, blanks.
 _MATH_SIGNS = re.compile(r"\\?\$|(?<!\\)\\[()]|(?<!\\)\\\[(?!\d)|(?<!\\)\\\]")
@@ -27,23 +26,9 @@ _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,! ]|,\\!|\{,\}|~|\s)\s*(?=[0-9]{3}(?!
 _SCIENTIFIC = re.compile(r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))[eE]([-+]?[0-9]+)")
 
 
-def _boxed(text: str, longest: int) -> str | None:
-    """What the last box holds; None without one, or when it does not close within `longest`."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    box = _BOX.match(text, start) if start >= 0 else None
-    if box is None:
-        return None
-    depth = 1
-    for brace in _BRACE.finditer(text, box.end(), box.end() + longest + 1):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return text[box.end() : brace.start()]
-    return None
-
-
 def _balanced(answer: str) -> bool:
     depth = 0
-    for brace in _BRACE.findall(answer):
+    for brace in BRACE.findall(answer):
         depth += {"{": 1, "}": -1}.get(brace, 0)
         if depth < 0:
             return False
@@ -92,8 +77,17 @@ class MathVerify:
             )
 
     def extract(self, text: str) -> str | None:
+        """The answer in its one spelling, by which it votes; None where there is none.
+
+        Of two answers with one spelling the grader says the same, not the other way round: what
+        takes algebra to see, such as `2x` and `x+x`, are two votes.
+        """
+        answer = self._answer(text)
+        return None if answer is None else spelling(answer)
+
+    def _answer(self, text: str) -> str | None:
         """The answer as it is written, without signs around it; None where there is none."""
-        answer = _boxed(text, self.longest)
+        answer = last_box(text, self.longest)
         if answer is None:
             tail = (after_marker(text, self.marker) or "").lstrip()
             answer = tail[: self.longest + 1].partition("\n")[0]
@@ -109,7 +103,7 @@ class MathVerify:
 
     def _gold(self, gold: str) -> str | None:
         """The gold answer of a plain answer or of a whole solution with a box."""
-        answer = _boxed(gold, self.longest)
+        answer = last_box(gold, self.longest)
         answer = gold if answer is None else answer
         return _tidy(answer) if len(answer) <= self.longest else None
 
@@ -120,7 +114,7 @@ class MathVerify:
         return {outcome: counts[outcome] for outcome in ("timed_out", "crashed")}
 
     def __call__(self, text: str, gold: str) -> float:
-        found, wanted = self.extract(text), self._gold(gold)
+        found, wanted = self._answer(text), self._gold(gold)
         if found is None or wanted is None:
             return 0.0
         return float(found == wanted or math_client().equal(wanted, found, self.seconds))

@@ -14,9 +14,6 @@ from latentbench.errors import InputError, shorten
 from latentbench.reward._marker import after_marker, check_marker
 from latentbench.reward._number import canonical
 
-# float64 holds no more digits than this, whatever follows them: 767 decide how a decimal rounds.
-_DECIDING_DIGITS = 800
-
 
 def _float(spelling: str) -> float:
     """The float64 nearest to a canonical spelling, inf beyond the largest one."""

@@ -1,6 +1,7 @@
 """Wrong input: one line with the key, the value and the way out; exit code 2; no trace left."""
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +271,12 @@ def write_data(root: Path, train: list[str], valid: list[str], test: list[str]) 
     (root / "gsm8k" / "test.jsonl").write_text("".join(row + "\n" for row in test))
 
 
+def accepted(root: Path) -> str:
+    """The held-out files taken for what they are: none of them is the published one."""
+    files = (root / "gsm8k_aug" / "valid.txt", root / "gsm8k" / "test.jsonl")
+    return f"data.sha256=[{','.join(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)}]"
+
+
 ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
     "no answer": ({"train": [TRAIN[0], "1 and 1?||<<1+1=2>>"]}, ("train.txt:2", "####")),
     "empty answer": ({"train": ["1 and 1?||<<1+1=2>> #### "]}, ("train.txt:1", "answer is empty")),
@@ -315,7 +322,7 @@ ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
 def test_wrong_rows(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
     changes, pieces = ROWS_WRONG[name]
     write_data(tmp_path / "data", **({"train": TRAIN, "valid": VALID, "test": TEST} | changes))
-    refused(*GSM8K, pieces=pieces)
+    refused(*GSM8K, accepted(tmp_path / "data"), pieces=pieces)
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut short", "no gzip", "no such directory"])

@@ -14,7 +14,7 @@ from driver import QUICK
 from hydra.core.hydra_config import HydraConfig
 
 from latentbench import schema
-from latentbench.calibrate import calibrate, solve, split_arguments
+from latentbench.calibrate import calibrate, main, solve, split_arguments
 from latentbench.errors import InputError
 from latentbench.policy import Policy
 
@@ -92,7 +92,6 @@ RISING = ["like.schedule=linear", "like.rate_end=0.3", "like.rate_updates=4"]
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["noise=gaussian"], "like"),
         (["noise=none", "like=shared_mask"], "noise=none"),
         (["noise=gaussian", "like=none"], "dispersion is 0"),
         (["noise=gaussian", "like=nonsense"], "nonsense"),
@@ -109,7 +108,24 @@ RISING = ["like.schedule=linear", "like.rate_end=0.3", "like.rate_updates=4"]
         (["noise=gaussian", "like=shared_mask", "positions=12"], "positions"),
     ],
 )
-def test_bad_input_gets_one_line(arguments: list[str], named: str, tmp_path: Path) -> None:
-    done = command(tmp_path, *arguments)
+def test_bad_input_gets_one_line(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = f"init.root={tmp_path}/inits"
+    monkeypatch.setattr(sys, "argv", ["calibrate", *SMALL, *arguments, store])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    HydraConfig.instance().cfg = None
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ")
+    assert named in said and len(said.splitlines()) == 1
+
+
+def test_the_command_ends_with_2_for_bad_input(tmp_path: Path) -> None:
+    done = command(tmp_path, "noise=gaussian")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
-    assert named in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "like" in done.stderr and len(done.stderr.splitlines()) == 1

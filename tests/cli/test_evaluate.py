@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,8 @@ def test_a_model_directory_says_what_it_needs(here: Path) -> None:
     original = Arithmetic.load
     with pytest.MonkeyPatch.context() as patch:
         # the file knows the model's own data set by name alone; its knobs are not in it
-        patch.setattr(Arithmetic, "load", lambda _self: original(Arithmetic(**foreign)))
+        known = Arithmetic(**foreign)
+        patch.setattr(Arithmetic, "load", lambda _self, *splits: original(known, *splits))
         outcome = evaluated("checkpoint=exported", *ASKED[1:], *options, "hydra.run.dir=alone")
     assert outcome.code == 0, outcome
     pd.testing.assert_frame_equal(rows(here / "alone"), rows(here / "run"))
@@ -168,7 +170,7 @@ def test_tables_are_made_of_evaluations(here: Path) -> None:
     assert together.returncode == 2 and "benchmark 'arithmetic' has 2 protocols" in together.stderr
 
 
-@pytest.mark.parametrize("moment", [1, 3])
+@pytest.mark.parametrize("moment", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_in_the_middle(moment: int, here: Path) -> None:
     """kill -9 after some parts; the same command answers the rest, and the files are the same."""
     small = (*ASKED, "protocol.batch_rows=4", "eval.arithmetic.limit=12")
@@ -229,6 +231,7 @@ def test_accuracy_against_the_number_of_latent_steps(here: Path) -> None:
     ] == [0, 1]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_file_of_one(here: Path) -> None:
     """Parts dealt out to two CPU processes; nothing answered twice, every byte the same."""
     small = (
@@ -352,8 +355,10 @@ class OtherSet:
     items: list[str] = field(default_factory=list)
     grader: ClassVar[str] = "exact_number"
 
-    def load(self) -> Any:
+    def load(self, splits: Sequence[str] = ("test",)) -> Any:
         from latentbench.records import Item, Splits
+
+        assert list(splits) == ["test"], "nothing but what is asked for"
 
         return Splits(
             [], [], [Item(f"{i}+{i}=", (), str(2 * i)) for i in range(3)], {"digest": "x"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def composed(*overrides: str) -> DictConfig:
     return config
 
 
+@cache
+def row(number: int) -> DictConfig:
+    """The composition of the number-th option of every kind: far fewer than one for each option.
+
+    Not of data sets, which bring values along that others refer to.
+    """
+    kinds = [kind for kind in schema.KINDS if kind != "data"]
+    chosen = {kind: options(kind)[number % len(options(kind))] for kind in kinds}
+    chosen["transform"] = f"[{chosen['transform']}]"
+    return composed(*(f"{kind}={option}" for kind, option in chosen.items()))
+
+
+def node_of(kind: str, option: str) -> Any:
+    """The plug-in that an option gives, in a composition where it was chosen."""
+    config = composed(f"data={option}") if kind == "data" else row(options(kind).index(option))
+    return OmegaConf.to_object(config[kind][option] if kind == "transform" else config[kind])
+
+
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: str) -> None:
     """Further options of a kind are presets: other values of one of its plug-ins."""
@@ -104,10 +123,7 @@ def test_a_plugin_is_one_frozen_dataclass_in_a_file_with_a_docstring(kind: str, 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, composing: None) -> None:
     """Said once: the YAML file repeats no value, except those listed here."""
-    choice = f"{kind}=[{name}]" if kind == "transform" else f"{kind}={name}"
-    config = composed(choice)
-    node = config[kind][name] if kind == "transform" else config[kind]
-    found, expected = OmegaConf.to_object(node), schema.plugin(kind, name)
+    found, expected = node_of(kind, name), schema.plugin(kind, name)
     assert expected is not None and type(found) is expected
     allowed = OVERRIDES.get((kind, name), set())
     default: Any = expected()
@@ -118,10 +134,7 @@ def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, compos
 
 @pytest.mark.parametrize(("kind", "name"), PRESETS)
 def test_a_preset_is_its_plugin_with_other_values(kind: str, name: str, composing: None) -> None:
-    choice = f"{kind}=[{name}]" if kind == "transform" else f"{kind}={name}"
-    config = composed(choice)
-    node = config[kind][name] if kind == "transform" else config[kind]
-    found, cls = OmegaConf.to_object(node), schema.plugin(kind, base_of(kind, name))
+    found, cls = node_of(kind, name), schema.plugin(kind, base_of(kind, name))
     assert cls is not None and type(found) is cls and found != cls()
 
 

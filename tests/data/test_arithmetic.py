@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from latentbench.data._generated import split_of
 from latentbench.data._overlap import check_disjoint, splits_digest
 from latentbench.data.arithmetic import Arithmetic
 from latentbench.errors import InputError
@@ -48,9 +49,9 @@ def test_counts_and_provenance_agree() -> None:
     assert splits.provenance["source"] == "generator"
     assert splits.provenance["digest"] == splits_digest(splits)
     for name, size in sizes.items():
-        by_length = splits.provenance["counts_by_length"][name]
-        assert set(by_length) == {"2", "3"}
-        assert sum(by_length.values()) == size
+        by_steps = splits.provenance["counts_by_steps"][name]
+        assert set(by_steps) == {"2", "3"}
+        assert sum(by_steps.values()) == size
 
 
 def test_no_question_occurs_twice() -> None:
@@ -75,12 +76,12 @@ def test_growing_one_split_extends_it_and_leaves_the_others() -> None:
 
 def test_a_question_belongs_to_one_split_whatever_the_knobs() -> None:
     knobs = [SMALL, replace(SMALL, lengths=[3, 2]), replace(SMALL, lengths=[2], n_train=2000)]
-    split_of: dict[str, str] = {}
+    found: dict[str, str] = {}
     for task in knobs:
         splits = task.load()
         for name in ("train", "validation", "test"):
             for item in getattr(splits, name):
-                assert split_of.setdefault(item.question, name) == name
+                assert found.setdefault(item.question, name) == name
 
 
 def test_the_mix_of_lengths_is_followed() -> None:
@@ -108,7 +109,7 @@ def test_a_small_space_can_be_used_up_to_the_last_problem() -> None:
     task = Arithmetic(lengths=[1], n_train=1, n_validation=1, n_test=1)
     counts = {"train": 0, "validation": 0, "test": 0}
     for item in task._every_problem():
-        counts[task._split_of(item.question)] += 1
+        counts[split_of(task.seed, item.question)] += 1
     sizes = {f"n_{name}": count for name, count in counts.items()}
     assert sum(counts.values()) == 200
     assert len(everything(replace(task, **sizes).load())) == 200

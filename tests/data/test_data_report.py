@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from latentbench.data.__main__ import main, run
 from latentbench.data._overlap import mask_numbers
 from latentbench.data._report import Overlap, Report, lines, report, set_names
 from latentbench.data.gsm8k import FULL_TRAIN, TEST, VALIDATION
@@ -97,22 +98,22 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         report(tmp_path / "nowhere")
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "latentbench.data", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
-
-
-def test_the_command_prints_and_writes_only_where_asked(root: Path, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes_only_where_asked(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = sorted(tmp_path.rglob("*"))
-    done = command("report", f"root={root}", "sets=gsm8k")
+    line = [sys.executable, "-m", "latentbench.data", "report", f"root={root}", "sets=gsm8k"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "") and FULL_TRAIN in done.stdout
     assert sorted(tmp_path.rglob("*")) == before
+    run(["report", f"root={root}", "sets=gsm8k"])
+    assert capsys.readouterr().out == done.stdout
     out = tmp_path / "report.json"
-    assert command("report", f"root={root}", f"out={out}").returncode == 0
+    run(["report", f"root={root}", f"out={out}"])
     written = json.loads(out.read_text())
     assert [len(written["files"]), len(written["overlaps"])] == [3, 3]
     out = tmp_path / "report.csv"
-    command("report", f"root={root}", f"out={out}")
+    run(["report", f"root={root}", f"out={out}"])
     assert out.read_text().splitlines()[2] == f"{FULL_TRAIN},{TEST},train x test,0,0,2,3"
 
 
@@ -126,9 +127,16 @@ def test_the_command_prints_and_writes_only_where_asked(root: Path, tmp_path: Pa
         (("report", "root=.", "out=report.txt"), "out=report.txt: name a .json or .csv file"),
     ],
 )
-def test_a_wrong_command_exits_with_2(arguments: tuple[str, ...], said: str) -> None:
-    done = command(*arguments)
-    assert done.returncode == 2 and done.stderr.startswith(said) and done.stderr.count("\n") == 1
+def test_a_wrong_command_exits_with_2(
+    arguments: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["latentbench.data", *arguments])
+    assert main() == 2
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.startswith(said) and shown.err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,13 @@ import gzip
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import datasets
 import pytest
 
+import latentbench.data.gsm8k as gsm8k_module
 from latentbench.data._files import digest, iterate_rows, locate, unpack
 from latentbench.data._overlap import splits_digest
 from latentbench.data.gsm8k import FULL_TRAIN, REDUCED_TRAIN, TEST, VALIDATION, Gsm8k, parse_line
@@ -20,6 +23,14 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published fil
 TRAIN_ROW = "Two plus three?||<<2+3=5>> #### 5\n"
 VALID_ROW = "Four plus one?||<<4+1=5>> #### 5\n"
 TEST_ROW = json.dumps({"question": "Ten?", "answer": "It is <<5*2=10>>10.\n#### 1,010"}) + "\n"
+
+
+def gsm8k(root: Path, **knobs: Any) -> Gsm8k:
+    """With the small held-out files below `root` accepted for what they are."""
+    found = (locate(root, name) for name in (VALIDATION, TEST))
+    contents = (path.read_bytes() for path in found if path)
+    accepted = [digest(gzip.decompress(c) if c[:2] == b"\x1f\x8b" else c) for c in contents]
+    return Gsm8k(root=str(root), sha256=accepted, **knobs)
 
 
 @pytest.fixture
@@ -44,7 +55,7 @@ def refused(task: Gsm8k) -> str:
 
 
 def test_the_three_files_are_read(root: Path) -> None:
-    splits = Gsm8k(root=str(root)).load()
+    splits = gsm8k(root).load()
     assert splits.train == [Item("Two plus three?", ("<<2+3=5>>",), "5")]
     assert splits.validation == [Item("Four plus one?", ("<<4+1=5>>",), "5")]
     assert splits.test == [Item("Ten?", ("<<5*2=10>>",), "1010")]
@@ -52,16 +63,16 @@ def test_the_three_files_are_read(root: Path) -> None:
 
 
 def test_plain_and_gzip_files_are_the_same_data(root: Path) -> None:
-    plain = Gsm8k(root=str(root)).load()
+    plain = gsm8k(root).load()
     for name in (FULL_TRAIN, VALIDATION, TEST):
         content = (root / name).read_bytes()
         (root / name).unlink()
         write(root / f"{name}.gz", content)
-    assert Gsm8k(root=str(root)).load() == plain
+    assert gsm8k(root).load() == plain
 
 
 def test_provenance_names_files_relative_to_the_root(root: Path) -> None:
-    splits = Gsm8k(root=str(root)).load()
+    splits = gsm8k(root).load()
     provenance = splits.provenance
     entry = provenance["files"][FULL_TRAIN]
     assert entry["sha256"] == digest(TRAIN_ROW.encode()) and entry["rows"] == 1
@@ -91,7 +102,7 @@ def test_legal_rows(row: str, item: Item) -> None:
 def test_only_line_feeds_part_rows(root: Path) -> None:
     rows = "\ufeffa\u2028b\x0b?||<<1=1>> #### 1\r\nc?|| #### 2\n\n\n"
     write(root / FULL_TRAIN, rows)
-    assert [item.question for item in Gsm8k(root=str(root)).load().train] == ["a\u2028b\x0b?", "c?"]
+    assert [item.question for item in gsm8k(root).load().train] == ["a\u2028b\x0b?", "c?"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def test_only_line_feeds_part_rows(root: Path) -> None:
 def test_bad_text_rows_name_file_and_row(root: Path, name: str, row: str, found: str) -> None:
     good = (root / name).read_text()
     write(root / name, f"{good}{row}\nlast?|| #### 1\n")
-    message = refused(Gsm8k(root=str(root)))
+    message = refused(gsm8k(root))
     assert message.startswith(f"{root / name}:2: ")
     assert found in message
     assert len(message) < len(str(root)) + 300
@@ -134,14 +145,14 @@ def test_bad_text_rows_name_file_and_row(root: Path, name: str, row: str, found:
 )
 def test_bad_json_rows_name_file_and_row(root: Path, row: str, found: str) -> None:
     write(root / TEST, f"{TEST_ROW}{row}\n")
-    message = refused(Gsm8k(root=str(root)))
+    message = refused(gsm8k(root))
     assert message.startswith(f"{root / TEST}:2: ")
     assert found in message
 
 
 def test_text_that_is_not_utf8_names_the_row(root: Path) -> None:
     write(root / FULL_TRAIN, TRAIN_ROW.encode() + b"caf\xe9?|| #### 1\n")
-    message = refused(Gsm8k(root=str(root)))
+    message = refused(gsm8k(root))
     assert message.startswith(f"{root / FULL_TRAIN}:2: not UTF-8")
     assert "0xe9" in message
 
@@ -159,7 +170,7 @@ def test_broken_files_are_named(root: Path) -> None:
         (b"", "the file is empty"),
     ):
         packed.write_bytes(content)
-        message = refused(Gsm8k(root=str(root)))
+        message = refused(Gsm8k(root=str(root), sha256=[digest(VALID_ROW.encode())]))
         assert message.startswith(str(packed)), message
         assert found in message
 
@@ -167,18 +178,18 @@ def test_broken_files_are_named(root: Path) -> None:
 @pytest.mark.parametrize("name", [VALIDATION, TEST])
 def test_missing_files_are_named(root: Path, name: str) -> None:
     (root / name).unlink()
-    message = refused(Gsm8k(root=str(root)))
+    message = refused(gsm8k(root))
     assert message.startswith(f"{root / name}: no such file")
     assert FULL_TRAIN in message
 
 
 def test_without_the_full_file_both_parts_are_needed(root: Path) -> None:
     (root / FULL_TRAIN).unlink()
-    assert REDUCED_TRAIN[0] in refused(Gsm8k(root=str(root)))
+    assert REDUCED_TRAIN[0] in refused(gsm8k(root))
     write(root / REDUCED_TRAIN[0], TRAIN_ROW + "Six?|| #### 6")
-    assert f"{root / REDUCED_TRAIN[1]}: no such file" in refused(Gsm8k(root=str(root)))
+    assert f"{root / REDUCED_TRAIN[1]}: no such file" in refused(gsm8k(root))
     write(root / f"{REDUCED_TRAIN[1]}.gz", "Seven?|| #### 7\n" + TRAIN_ROW)
-    splits = Gsm8k(root=str(root)).load()
+    splits = gsm8k(root).load()
     assert [item.question for item in splits.train] == ["Two plus three?", "Six?", "Seven?"]
     assert splits.provenance["dropped"] == {"repeated": 1, "overlap": 0}
     assert "not the 385620 rows" in splits.provenance["remark"]
@@ -194,15 +205,17 @@ def test_train_files_override_the_choice(root: Path) -> None:
     write(root / "own" / "a.txt.gz", "A?|| #### 1")
     write(root / "own" / "b.jsonl", '{"question": "B?", "answer": "<<1+1=2>> #### 2"}')
     for names in (["own/a.txt", "own/b.jsonl"], ["own/a.txt.gz", "own/b.jsonl"]):
-        splits = Gsm8k(root=str(root), train_files=names).load()
+        splits = gsm8k(root, train_files=names).load()
         assert splits.train == [Item("A?", (), "1"), Item("B?", ("<<1+1=2>>",), "2")]
         assert splits.provenance["train"] == names
-    assert "own/c.txt: no such file" in refused(Gsm8k(root=str(root), train_files=["own/c.txt"]))
+    assert "own/c.txt: no such file" in refused(gsm8k(root, train_files=["own/c.txt"]))
 
 
 def test_bad_knobs_are_named() -> None:
     with pytest.raises(InputError, match=r"data\.train_files=\['a'\]: needs data\.root"):
         Gsm8k(train_files=["a"])
+    with pytest.raises(InputError, match=r"data\.sha256=\['a'\]: is of files"):
+        Gsm8k(sha256=["a"])
     with pytest.raises(InputError, match=r"data\.train_files: /a must be relative to data\.root"):
         Gsm8k(root="x", train_files=["/a"])
 
@@ -217,61 +230,112 @@ def test_bad_knobs_are_named() -> None:
 )
 def test_overlap_is_an_error(root: Path, name: str, row: str, named: str) -> None:
     write(root / name, (root / name).read_text() + row)
-    message = refused(Gsm8k(root=str(root)))
+    message = refused(gsm8k(root))
     assert message.startswith(f"{named} have 1 questions in common, e.g. ")
 
 
 def test_overlap_can_be_dropped_from_training_alone(root: Path) -> None:
     write(root / FULL_TRAIN, TRAIN_ROW + VALID_ROW + "TEN?|| #### 10\n")
-    splits = Gsm8k(root=str(root), drop_overlap=True).load()
+    splits = gsm8k(root, drop_overlap=True).load()
     assert [item.question for item in splits.train] == ["Two plus three?"]
     assert splits.provenance["dropped"]["overlap"] == 2
     write(root / FULL_TRAIN, VALID_ROW)
-    assert "every training question" in refused(Gsm8k(root=str(root), drop_overlap=True))
+    assert "every training question" in refused(gsm8k(root, drop_overlap=True))
 
 
-HUB = {
-    ("whynlp/gsm8k-aug", "train"): [
-        {"question": "A?", "steps": ["<<1+1=2>>", "<<2+0=2>>"], "answer": "1,002"}
-    ],
-    ("whynlp/gsm8k-aug", "validation"): [{"question": "B?", "steps": [], "answer": "2/5"}],
-    ("openai/gsm8k", "test"): [{"question": "C?", "answer": "<<1*3=3>>3\n#### 3"}],
-}
+COMMIT = "0123456789" * 4
 
 
-def test_the_hub_is_read_at_the_pinned_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+class Hub:
+    """The hub replaced: what it was asked for, and the rows, commit or error that it gives."""
 
-    def load_dataset(hub: str, config: str | None, split: str, revision: str) -> list[dict]:
-        asked.append((hub, config, split, revision))
-        return HUB[hub, split]
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None, str | None, str]] = []
+        self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {
+            ("whynlp/gsm8k-aug", "train"): [
+                {"question": f"A{n}?", "steps": ["<<1+1=2>>", "<<2+0=2>>"], "answer": "1,002"}
+                for n in range(3)
+            ],
+            ("whynlp/gsm8k-aug", "validation"): [
+                {"question": f"B{n}?", "steps": [], "answer": "2/5"} for n in range(500)
+            ],
+            ("openai/gsm8k", "test"): [
+                {"question": f"C{n}?", "answer": "<<1*3=3>>3\n#### 3"} for n in range(1319)
+            ],
+        }
+        self.error: Exception | None = None
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    task = Gsm8k(aug_revision="0123abc")
+    def builder(self, hub: str, config: str | None, revision: str) -> Any:
+        def as_dataset(split: str) -> list[dict[str, Any]]:
+            self.asked.append((hub, config, split, revision))
+            if self.error is not None:
+                raise self.error
+            return self.rows[hub, split]
+
+        commit = revision if re.fullmatch("[0-9a-f]{40}", revision) else COMMIT
+        return SimpleNamespace(
+            hash=commit, download_and_prepare=lambda: None, as_dataset=as_dataset
+        )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    found = Hub()
+    monkeypatch.setattr(datasets, "load_dataset_builder", found.builder)
+    # The published 385,620 rows would only be slow here.
+    monkeypatch.setitem(gsm8k_module._HUB_ROWS, "whynlp/gsm8k-aug", 3)
+    return found
+
+
+def test_the_hub_is_read_at_the_pinned_revisions(hub: Hub) -> None:
+    task = Gsm8k()
     splits = task.load()
-    assert splits.train == [Item("A?", ("<<1+1=2>>", "<<2+0=2>>"), "1002")]
-    assert splits.validation == [Item("B?", (), "2/5")]
-    assert splits.test == [Item("C?", ("<<1*3=3>>",), "3")]
-    assert asked == [
-        ("whynlp/gsm8k-aug", None, "train", "0123abc"),
-        ("whynlp/gsm8k-aug", None, "validation", "0123abc"),
+    assert splits.train[0] == Item("A0?", ("<<1+1=2>>", "<<2+0=2>>"), "1002")
+    assert splits.validation[0] == Item("B0?", (), "2/5")
+    assert splits.test[0] == Item("C0?", ("<<1*3=3>>",), "3")
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [3, 500, 1319]
+    assert hub.asked == [
+        ("whynlp/gsm8k-aug", None, "train", "main"),
+        ("whynlp/gsm8k-aug", None, "validation", "main"),
         ("openai/gsm8k", "main", "test", task.test_revision),
     ]
     assert re.fullmatch("[0-9a-f]{40}", task.test_revision)
     assert splits.provenance["source"] == "hub"
-    assert splits.provenance["files"]["openai/gsm8k/test"]["revision"] == task.test_revision
+    files = splits.provenance["files"]
+    assert files["openai/gsm8k/main/test"]["commit"] == task.test_revision
+    # The branch is what was asked for; the commit is what was read.
+    assert files["whynlp/gsm8k-aug/train"] == {"revision": "main", "commit": COMMIT, "rows": 3}
+
+
+def test_another_number_of_rows_on_the_hub_is_refused(hub: Hub) -> None:
+    for (name, split), key in zip(hub.rows, ("aug", "aug", "test"), strict=True):
+        rows = hub.rows[name, split]
+        hub.rows[name, split] = rows[:-1]
+        message = refused(Gsm8k())
+        assert message.startswith(name) and f"{len(rows) - 1} rows, published were" in message
+        assert f"data.{key}_revision" in message and "data.root=<directory>" in message
+        hub.rows[name, split] = []
+        assert ": 0 rows" in refused(Gsm8k())
+        hub.rows[name, split] = rows
+
+
+def test_a_repeated_question_on_the_hub_is_refused(hub: Hub) -> None:
+    hub.rows["openai/gsm8k", "test"][7] = hub.rows["openai/gsm8k", "test"][2]
+    message = refused(Gsm8k())
+    assert message.startswith("openai/gsm8k/main/test:8: 'C2?' is the question of row 3 again")
+
+
+def test_testing_on_the_hub_fetches_no_training_rows(hub: Hub) -> None:
+    splits = Gsm8k().load(["test"])
+    assert len(splits.test) == 1319 and not splits.train and not splits.validation
+    assert [split for _, _, split, _ in hub.asked] == ["test"]
 
 
 @pytest.mark.parametrize(
     "error", [ConnectionError("no\nroute"), ValueError(), RuntimeError("gated")]
 )
-def test_an_unreachable_hub_points_to_local_files(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def load_dataset(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def test_an_unreachable_hub_points_to_local_files(hub: Hub, error: Exception) -> None:
+    hub.error = error
     message = refused(Gsm8k())
     assert "whynlp/gsm8k-aug" in message
     assert "data.root=<directory>" in message
@@ -286,18 +350,67 @@ def test_an_unreachable_hub_points_to_local_files(
         ({"task": "A?", "steps": [], "answer": "1"}, "field 'question'"),
     ],
 )
-def test_a_hub_set_with_other_columns_is_refused(
-    monkeypatch: pytest.MonkeyPatch, row: dict, found: str
-) -> None:
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [row])
+def test_a_hub_set_with_other_columns_is_refused(hub: Hub, row: dict, found: str) -> None:
+    hub.rows["whynlp/gsm8k-aug", "train"] = [row]
     message = refused(Gsm8k())
     assert message.startswith("whynlp/gsm8k-aug/train:1: ")
     assert found in message
 
 
-def test_an_empty_hub_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [])
-    assert "whynlp/gsm8k-aug/train at revision main has no rows" in refused(Gsm8k())
+# -- held-out files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [VALIDATION, TEST])
+def test_held_out_files_that_are_not_the_published_ones_are_refused(root: Path, name: str) -> None:
+    """Also plain text that reads well; the digest accepts it."""
+    other = TEST if name == VALIDATION else VALIDATION
+    accepted = digest((root / other).read_bytes())
+    message = refused(Gsm8k(root=str(root), sha256=[accepted]))
+    assert message.startswith(f"{root / name}: not the published file (as published: ")
+    sha256 = digest((root / name).read_bytes())
+    assert f"data=gsm8k data.sha256=[{sha256}]" in message
+    entry = gsm8k(root).load().provenance["files"][name]
+    assert (entry["edition"], entry["checked"], entry["rows"]) == ("unknown", "nothing", 1)
+
+
+@needs_shared
+def test_a_hundred_test_rows_and_one_of_them_again_are_refused(tmp_path: Path) -> None:
+    """Not the published file; and where it is accepted, the row is named."""
+    path = locate(SHARED, TEST)
+    assert path is not None
+    rows = unpack(path).decode().splitlines(keepends=True)[:100]
+    for name in (FULL_TRAIN, VALIDATION):
+        write(tmp_path / name, TRAIN_ROW if name == FULL_TRAIN else VALID_ROW)
+    write(tmp_path / TEST, "".join([*rows, rows[4]]))
+    valid = digest(VALID_ROW.encode())
+    assert "not the published file" in refused(Gsm8k(root=str(tmp_path), sha256=[valid]))
+    message = refused(gsm8k(tmp_path))
+    assert message.startswith(f"{tmp_path / TEST}:101: ")
+    assert "is the question of row 5 again" in message
+
+
+def test_a_repeated_validation_question_is_named(root: Path) -> None:
+    write(root / VALIDATION, VALID_ROW + "New?|| #### 1\n" + "Four plus one?|| #### 6\n")
+    assert refused(gsm8k(root)).startswith(f"{root / VALIDATION}:3: 'Four plus one?' is the ")
+
+
+def test_testing_needs_no_training_files(root: Path) -> None:
+    (root / FULL_TRAIN).unlink()
+    (root / VALIDATION).unlink()
+    splits = gsm8k(root).load(["test"])
+    assert [item.answer for item in splits.test] == ["1010"]
+    assert not splits.train and not splits.validation
+    assert list(splits.provenance["files"]) == [TEST]
+    assert "no such file" in refused(gsm8k(root))
+
+
+def test_a_split_is_the_same_by_itself(root: Path) -> None:
+    """Also the training rows that overlap: they are dropped though nothing else was asked for."""
+    write(root / FULL_TRAIN, TRAIN_ROW + VALID_ROW + TRAIN_ROW)
+    task = gsm8k(root, drop_overlap=True)
+    whole, part = task.load(), task.load(["train"])
+    assert part.train == whole.train and len(part.train) == 1
+    assert not part.validation and not part.test
 
 
 @needs_shared

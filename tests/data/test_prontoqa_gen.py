@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from latentbench.data._generated import item_of
 from latentbench.data._overlap import normalise
-from latentbench.data.prontoqa_gen import ProntoqaGen, item_of
+from latentbench.data.prontoqa_gen import ProntoqaGen
 from latentbench.errors import InputError
 
 SMALL = ProntoqaGen(n_train=60, n_validation=8, n_test=16)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from latentbench.data._generated import item_of
 from latentbench.data._overlap import normalise
-from latentbench.data.prosqa_gen import ProsqaGen, item_of
+from latentbench.data.prosqa_gen import ProsqaGen
 from latentbench.errors import InputError
 
 SMALL = ProsqaGen(n_train=60, n_validation=8, n_test=16)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import pytest
+from datasets.packaged_modules.json.json import Json
 
 from latentbench import schema
 from latentbench.data._published import Edition, File, Published
@@ -200,6 +203,7 @@ def test_a_broken_row_is_named_with_file_and_row(name: str, tmp_path: Path) -> N
         (SOUND + b' {"a": 2}]', 1, "neither ',' nor ']'"),
         (SOUND, 1, "neither ',' nor ']'"),
         (b'[{"a": 1}', 1, "field 'question'"),
+        (SOUND + b'] {"b": 2} trash', None, "after the end of the array"),
         (b'["\xff"]', None, "not UTF-8"),
     ],
 )
@@ -211,6 +215,17 @@ def test_a_broken_array_is_named_by_its_element(
     path = tmp_path / "prosqa" / "valid.json"
     message = refused(plugin("prosqa")(root=str(tmp_path), sha256=[digest(path)]))
     assert message.startswith(f"{path}:{place}: " if place else str(path)) and said in message
+
+
+def test_a_broken_csv_row_is_named(tmp_path: Path) -> None:
+    (file,) = plugin("gpqa")().chosen_files()
+    sound = content(file, [GPQA, GPQA])
+    path = write(tmp_path, file, sound + b'"open, and, never "closed"\n')
+    message = refused(plugin("gpqa")(root=str(tmp_path), sha256=[digest(path)]))
+    assert message.startswith(f"{path}:3: not a sound CSV row")
+    write(tmp_path, file, sound + b"\xff")
+    message = refused(plugin("gpqa")(root=str(tmp_path), sha256=[digest(path)]))
+    assert message.startswith(f"{path}: not UTF-8")
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -325,6 +340,18 @@ def test_prosqa_trains_only_where_its_training_file_is(tmp_path: Path) -> None:
     assert "train (train) and test (test) have 1 questions in common" in refused(task)
 
 
+def test_one_split_needs_no_other_file(tmp_path: Path) -> None:
+    """Where only the test file is, it can be tested on; its items are those of the whole set."""
+    file = plugin("prosqa")().chosen_files()[-1]
+    path = write(tmp_path, file, content(file, [LOGIC]))
+    task = plugin("prosqa")(root=str(tmp_path), sha256=[digest(path)])
+    splits = task.load(["test"])
+    assert [item.question for item in splits.test] == [LOGIC["question"]]
+    assert not splits.train and not splits.validation
+    assert list(splits.provenance["files"]) == [file.name]
+    assert "valid.json: no such file" in refused(task)
+
+
 def test_dapo_math_holds_out_by_content(tmp_path: Path) -> None:
     (file,) = plugin("dapo_math").files
     rows = [{"prompt": f"What is {n}?", "solution": str(n)} for n in range(2000)]
@@ -337,6 +364,8 @@ def test_dapo_math_holds_out_by_content(tmp_path: Path) -> None:
     write(tmp_path, file, content(file, rows[::-2]))
     half = plugin("dapo_math")(root=str(tmp_path)).load()
     assert set(half.validation) <= set(one.validation) and set(half.test) <= set(one.test)
+    alone = plugin("dapo_math")(root=str(tmp_path)).load(["test"])
+    assert alone.test == half.test and not alone.train and not alone.validation
 
 
 @pytest.mark.parametrize(
@@ -367,16 +396,23 @@ ON_HUB = [name for name in ROWS if name not in ("prosqa", "prontoqa")]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The hub replaced: what it was asked, and the rows or the error that it gives."""
-    state: dict[str, Any] = {"asked": [], "rows": [], "error": None}
+    """The hub replaced: what it was asked, and the rows, the commit or the error that it gives."""
+    state: dict[str, Any] = {"asked": [], "rows": [], "error": None, "commit": None}
 
-    def load_dataset(hub: str, config: str | None, split: str, revision: str) -> list[dict]:
-        state["asked"].append((hub, config, split, revision))
-        if state["error"] is not None:
-            raise state["error"]
-        return state["rows"]
+    def load_dataset_builder(hub: str, config: str | None, revision: str) -> Any:
+        def as_dataset(split: str) -> list[dict]:
+            state["asked"].append((hub, config, split, revision))
+            if state["error"] is not None:
+                raise state["error"]
+            return state["rows"]
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return SimpleNamespace(
+            hash=state["commit"] or revision,
+            download_and_prepare=lambda: None,
+            as_dataset=as_dataset,
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     yield state
 
 
@@ -392,10 +428,67 @@ def test_the_hub_gives_the_same_items_at_the_pinned_revision(
     items = [*splits.train, *splits.validation, *splits.test]
     assert [(item.question, item.answer) for item in items] == [(question, answer)]
     assert hub["asked"] == [(task.hub, part.config, part.hub_split, task.revision)]
-    assert re.fullmatch("[0-9a-f]{40}|main", task.revision)
     (entry,) = splits.provenance["files"].values()
-    assert entry == {"revision": task.revision, "rows": part.rows}
+    assert entry == {"revision": task.revision, "commit": task.revision, "rows": part.rows}
     assert splits.provenance["dropped"]["repeated"] == part.rows - 1
+
+
+# No commit of these is known to us; docs/benchmarks.md names them.
+UNPINNED = {("gsm8k", "aug_revision"), ("gsm8k", "words_revision")}
+
+
+def test_the_default_revisions_are_commits_but_for_those_named() -> None:
+    """Of every set that is on the hub; a set that is not has no revision to speak of."""
+    found = {
+        (name, field.name): field.default
+        for name in schema.plugin_names("data")
+        for field in dataclasses.fields(plugin(name))
+        if field.name.endswith("revision") and (name == "gsm8k" or plugin(name)().hub)
+    }
+    unpinned = {key for key, value in found.items() if value == "main"}
+    assert unpinned == UNPINNED and len(found) > 14
+    commits = [str(value) for key, value in found.items() if key not in unpinned]
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in commits)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md").read_text()
+    assert all(f"`data.{key}`" in page for _, key in unpinned)
+
+
+def test_a_branch_is_recorded_with_the_commit_that_was_read(hub: dict[str, Any]) -> None:
+    hub["rows"] = [HUB_ROWS["multiarith"]] * 600
+    hub["commit"] = "abcde01234" * 4
+    (entry,) = plugin("multiarith")(revision="main").load().provenance["files"].values()
+    assert entry == {"revision": "main", "commit": hub["commit"], "rows": 600}
+
+
+def test_a_cache_of_another_commit_is_not_taken_for_the_one_asked_for(hub: dict[str, Any]) -> None:
+    hub["rows"] = [HUB_ROWS["multiarith"]] * 600
+    hub["commit"] = "abcde01234" * 4
+    message = refused(plugin("multiarith")())
+    assert plugin("multiarith").revision in message and hub["commit"] in message
+
+
+def test_the_real_cache_knows_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself, offline: a set that was fetched before, at a commit in its folder name.
+
+    The library's own fallback takes what is there for whatever revision was asked for.
+    """
+    commit = "0123456789" * 4
+    (tmp_path / "test.jsonl").write_text('{"problem": "Where?", "answer": "1"}\n' * 500)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    cache = tmp_path / "cache"
+    rows = {"test": str(tmp_path / "test.jsonl")}
+    Json(data_files=rows, cache_dir=str(cache), hash=commit).download_and_prepare()
+    (made,) = cache.glob(f"json/*/*/{commit}")
+    kept = cache / "HuggingFaceH4___math-500" / "default" / made.parent.name
+    kept.mkdir(parents=True)
+    made.rename(kept / commit)
+    next(kept.glob("*/*.arrow")).rename(kept / commit / "math-500-test.arrow")
+    (entry,) = plugin("math500")(revision=commit).load().provenance["files"].values()
+    assert entry == {"revision": commit, "commit": commit, "rows": 500}
+    (entry,) = plugin("math500")(revision="main").load().provenance["files"].values()
+    assert entry == {"revision": "main", "commit": commit, "rows": 500}
+    assert f"which holds {commit}" in refused(plugin("math500")())
 
 
 @pytest.mark.parametrize("name", ON_HUB)
@@ -416,7 +509,7 @@ def test_a_gated_set_says_how_to_get_access(hub: dict[str, Any]) -> None:
     assert "https://huggingface.co/datasets/Idavidrein/gpqa" in message
     assert "accept its terms" in message and "HF_TOKEN" in message
     assert "gpqa/gpqa_diamond.csv" in message
-    assert hub["asked"] == [("Idavidrein/gpqa", "gpqa_diamond", "train", "main")]
+    assert hub["asked"] == [("Idavidrein/gpqa", "gpqa_diamond", "train", plugin("gpqa").revision)]
 
 
 def test_an_unreachable_hub_points_to_local_files(hub: dict[str, Any]) -> None:

@@ -28,7 +28,11 @@ LETTERS = [
     ("A|B", None),
     ("(A) or (B)", None), ("A and/or B", None), ("**A** & **B**", None), ("A, B, C, D", None),
     ("A; C", None), ("A+B", None), ("A or\nB", None), ("A A", None),
-    ("\\boxed{A} \\boxed{B}", None),
+    ("\\boxed{A} \\boxed{B}", None), ("A vs B", None), ("A vs. B", None), ("A versus B", None),
+    ("A-B", None), ("A - B", None), ("A\u2013B", None), ("\\(A\\) or \\(B\\)", None),
+    ("A - the first", "A"), ("A vs the rest", "A"),
+    # inline and display mathematics
+    ("\\(A\\)", "A"), ("\\[ B \\]", "B"), ("\\(\\boxed{C}\\)", "C"), ("is \\(\\text{D}\\).", "D"),
     # other scripts and marks
     ("\u0410", None), ("\u0391", None), ("\uff21", None), ("\u24b6", None), ("A\u0301", "A"),
     ("\u202eA", None), ("\u200bA", None), ("\ud800A", None), ("\x00A", None), ("A\u00e9", None),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.stats import maj_at_n
 from latentbench.errors import InputError
 from latentbench.reward import _math_client
 from latentbench.reward._math_client import MathClient, math_client
@@ -127,18 +128,18 @@ BOXED = [
 # text, answer
 EXTRACTED = [
     (r"so \boxed{4}.", "4"), (r"\boxed{3} then \boxed{4}", "4"), (r"\boxed{\boxed{4}}", "4"),
-    (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+    (r"\boxed{\frac{1}{2}}", "0.5"), (r"\boxed{\{1,2\}}", r"\{1,2\}"),
     (r"\boxed {4}", "4"), (r"\fbox{4}", "4"), (r"\boxed{4} # 5", "4"), (r"# 5 \boxed{4}", "4"),
-    (r"\boxed{\left\{1}", r"\left\{1"), (r"\boxed{\frac{1}{2}", None), (r"\boxed{4", None),
+    (r"\boxed{\left\{1}", r"\{1"), (r"\boxed{\frac{1}{2}", None), (r"\boxed{4", None),
     (r"\boxed{3} \boxed{4", None), (r"\boxed{3} \boxed{4 # 5", "5"), (r"\boxed{}", None),
     (r"\boxed{ }", None), (r"\boxed", None), (r"\boxed 4", None), (r"\boxedx{4}", None),
     ("4", None), ("", None), ("#", None), ("# 4", "4"), ("### 4\nand more", "4"), ("#\n\n4\n", "4"),
-    ("# 3 # 4", "4"), ("# $4$.", "4"), (r"# \(4\)", "4"), ("# 1,000", "1,000"),
+    ("# 3 # 4", "4"), ("# $4$.", "4"), (r"# \(4\)", "4"), ("# 1,000", "1000"),
     ("# 1{,}000", "1000"), ("# 4}{5", None),
-    ("# }4{", None), (r"# \frac{1}{2}", r"\frac{1}{2}"), ("# 1.5e3", r"1.5 \times 10^{3}"),
+    ("# }4{", None), (r"# \frac{1}{2}", "0.5"), ("# 1.5e3", "1500"),
     (r"\boxed{5\%}", "5"), (r"\boxed{$5}", "5"), (r"\boxed{" + "1" * 400 + "}", "1" * 400),
     (r"\boxed{" + "1" * 401 + "}", None), ("# " + "1" * 400, "1" * 400), ("# " + "1" * 401, None),
-    (r"\boxed{" * 1000, None), ("}" * 1000 + "# 4", "4"), (r"\boxed{{{{4}}}}", "{{{4}}}"),
+    (r"\boxed{" * 1000, None), ("}" * 1000 + "# 4", "4"), (r"\boxed{{{{4}}}}", "4"),
 ]  # fmt: skip
 
 
@@ -154,6 +155,62 @@ def test_there_are_two_hundred_distinct_cases() -> None:
 @pytest.mark.parametrize(("text", "answer"), EXTRACTED)
 def test_extraction(text: str, answer: str | None) -> None:
     assert MathVerify().extract(text) == answer
+
+
+# Spellings of one answer, each of which is one vote.
+VOTES = [
+    [r"\frac{1}{2}", "0.5", "1/2", r"\dfrac{1}{2}", r"\tfrac12", ".50", r"\frac 12"],
+    ["073", "73", "73.0", "+73", "73.", r"\$73"],
+    [r"-\frac{1}{2}", r"\frac{-1}{2}", r"\frac{1}{-2}", "-0.5", "\u22120.5"],
+    [r"1\frac{1}{2}", r"\frac32", "1.5"],
+    ["1000", "1,000", r"1\,000", "1{,}000", "1e3", r"1 \times 10^{3}", r"1 \cdot 10^3"],
+    ["90", r"90^\circ", r"90^{\circ}"],
+    ["4", r"4 \text{ cm}", r"4\mathrm{cm}^2", "x=4", "x = 4", "{4}", r"4\%", "$4$"],
+    [r"\left( 3, \frac{\pi}{2} \right)", r"(3,\dfrac{\pi}{2})"],
+    [r"9\sqrt2", r"9 \sqrt{2}", r"9\,\sqrt 2"],
+    [r"\sqrt[3]{8}", r"\sqrt[ 3 ] {8}"],
+    ["x^2+1", "x^{2} + 1", "{x^2+1}"],
+    [r"\pi r", r"\pi  r", r"\pi\, r"],
+    [r"2\cdot x", r"2 \times x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spellings", VOTES, ids=lambda found: found[0])
+def test_answers_that_differ_in_writing_alone_are_one_vote(spellings: list[str]) -> None:
+    """And the grader takes each of them for each other: a vote is never more lenient."""
+    found = {PATIENT.extract(f"\\boxed{{{one}}}") for one in spellings}
+    assert len(found) == 1
+    for one in spellings:
+        assert PATIENT(f"\\boxed{{{one}}}", spellings[0]) == 1, one
+        assert PATIENT(f"\\boxed{{{spellings[0]}}}", one) == 1, one
+
+
+def test_other_answers_are_other_votes() -> None:
+    texts = [spellings[0] for spellings in VOTES]
+    texts += [
+        "1/3",
+        "0.333333",
+        "2x",
+        "x+x",
+        "(1,2)",
+        "[1,2]",
+        "1,2",
+        "-73",
+        r"\pi r^2",
+        r"\pir",
+        "",
+    ]
+    votes = [PATIENT.extract(f"\\boxed{{{text}}}") for text in texts]
+    assert len(set(votes)) == len(texts)
+
+
+def test_the_majority_counts_values() -> None:
+    """Four spellings of the right answer against three votes for a wrong one."""
+    right = [r"\frac{1}{2}", "0.5", "1/2", r"\dfrac{1}{2}"]
+    texts = [f"\\boxed{{{answer}}}" for answer in ["2", "2", "2", *right]]
+    votes = [PATIENT.extract(text) for text in texts]
+    grades = [PATIENT(text, "0.5") == 1 for text in texts]
+    assert maj_at_n([votes], [grades]).tolist() == [True]
 
 
 @pytest.mark.skipif(not REWARDS.is_file(), reason="the published rewards are not here")
@@ -186,7 +243,7 @@ def test_published_golds_in_another_spelling(name: str, capsys: pytest.CaptureFi
         # A superscript circle is a unit only when it is not moved.
         other = re.sub(r"(?<!\\)([=+]|\^(?!\{?\\circ))", r" \1 ", answer)
         other = other.replace("\\frac", "\\dfrac")
-        spelt += reward.extract(f"\\boxed{{{other}}}") != answer
+        spelt += reward._answer(f"\\boxed{{{other}}}") != answer
         before = reward.failures["timed_out"]
         if reward(f"\\boxed{{{other}}}", gold) != 1.0:
             if reward.failures["timed_out"] > before:
