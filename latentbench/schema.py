@@ -403,7 +403,7 @@ def register() -> None:
     for group, schema in (
         ("model/base_model", ModelConfig),
         ("answer/base_answer", AnswerConfig),
-        ("eval/base_benchmark", BenchmarkConfig),
+        ("eval/base_benchmark", _open(BenchmarkConfig, "options")),
         ("logger/base_wandb", WandbConfig),
         ("logger/base_tensorboard", TensorboardConfig),
     ):
@@ -445,6 +445,13 @@ def _hide_schemas(store: ConfigStore) -> None:
         return [name for name in ConfigStore.list(store, path) if not name.startswith("base_")]
 
     store.list = visible  # type: ignore[method-assign]
+
+
+def _open(schema: type, key: str) -> DictConfig:
+    """A schema with a dictionary that takes new keys on the command line, without a `+`."""
+    node = OmegaConf.structured(schema)
+    OmegaConf.set_struct(node._get_node(key), False)
+    return node
 
 
 def _writable(schema: type) -> DictConfig:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from latentbench.errors import InputError
+from latentbench.models import hub_file
 
 # What FSDP, DDP and torch.compile put before the names of a module that they wrap.
 WRAPPERS = ("_fsdp_wrapped_module.", "_orig_mod.", "module.")
@@ -35,26 +36,13 @@ def find(source: str, revision: str | None, names: Sequence[str]) -> Path:
         raise InputError(f"source={source}: holds none of {', '.join(names)}; name the file itself")
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         raise InputError(f"source={source}: no such file; give a file, a directory or a hub id")
-    return _download(source, revision, names)
-
-
-def _download(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    reason = "it has none of them"
     for name in names:
-        try:
-            return Path(hf_hub_download(hub_id, name, revision=revision))
-        except EntryNotFoundError:
-            continue
-        except Exception as error:
-            # No common base class: offline, refused, gated and renamed each raise their own.
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
-            break
+        found = hub_file(source, name, revision, f"source={source}")
+        if found is not None:
+            return found
     raise InputError(
-        f"source={hub_id}: {', '.join(names)} cannot be had from the hub ({reason}); download it "
-        "and give source=<file>"
+        f"source={source}: the hub has none of {', '.join(names)} there; download what it has and "
+        "give source=<file>"
     )
 
 
