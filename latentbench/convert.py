@@ -81,10 +81,11 @@ def parse(arguments: Sequence[str]) -> Request:
             raise InputError(f"{key} has no value; needed are from=, source= and out=")
     if values["from"] not in names():
         raise InputError(f"from={values['from']}: choose one of {', '.join(names())}")
+    alpha = _number(values, "alpha", float, 0)
     options = Options(
         latents=_number(values, "latents", int, 0),
         heads=_number(values, "heads", int, 1),
-        alpha=_number(values, "alpha", float, 0) or Options.alpha,
+        alpha=Options.alpha if alpha is None else alpha,
     )
     return Request(
         adapter=values["from"],

@@ -19,8 +19,8 @@ import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.compatibility import check_vocabulary
-from latentbench.errors import InputError
 from latentbench.evaluation_stage import (
+    benchmarks_record,
     check_protocol_fits,
     evaluate,
     forget_parts,
@@ -45,13 +45,12 @@ from latentbench.noise.none import None_
 from latentbench.policy import Policy
 from latentbench.ports import label, replaced
 from latentbench.preflight import (
+    benchmarks_of,
     check_golds,
     check_lengths,
     check_surroundings,
     device_of,
     gather,
-    home_of,
-    load_benchmark,
     resolved,
 )
 from latentbench.records import Splits
@@ -68,7 +67,6 @@ from latentbench.runtime.run_directory import (
     hashable,
     plain,
 )
-from latentbench.runtime.signals import Preempted
 from latentbench.schema import Config, TrainerConfig, plugin_packages, slots_of
 
 log = logging.getLogger(__name__)
@@ -120,18 +118,13 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
 
 
 def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
-    """Before a completed run is shown again: refuse when it was made from something else.
+    """Before a completed run is shown again: refuse when it was made from something else."""
 
-    Where its data or weights are out of reach today there is nothing to compare with.
-    """
-    if directory.result.get("inputs") is None:
-        return
-    try:
-        inputs = gather(config, choices).inputs
-    except InputError as error:
-        log.info("not compared with today's data, tokenizer and weights: %s", error)
-        return
-    directory.refuse_other_inputs(inputs)
+    def todays() -> str:
+        start = gather(config, choices)
+        return start.inputs_with(benchmarks_of(config, start))
+
+    directory.check_inputs(todays)
 
 
 def run(
@@ -163,14 +156,8 @@ def run(
         timing={},
         metrics={},
     )
-    try:
+    with directory.recording_failure(clock.seconds):
         _story(config, choices, directory, clock)
-    except BaseException as error:
-        stopped = isinstance(error, Preempted | KeyboardInterrupt)
-        status = "preempted" if stopped else "failed"
-        reason = f"{type(error).__name__}: {error}"
-        directory.record(status=status, error=reason, timing=clock.seconds)
-        raise
     return directory.result
 
 
@@ -190,19 +177,16 @@ def _story(
             len(data.validation),
             len(data.test),
         )
-        directory.refuse_other_inputs(start.inputs)
         check_vocabulary({"carrier": config.carrier, "noise": config.noise}, outlined.writable)
         check_golds(config, data)
-        home, most = home_of(config, choices, data), config.limit.eval_items
-        benchmarks = [
-            load_benchmark(name, chosen, home, config.protocol.split, most, layout)
-            for name, chosen in config.eval.items()
-        ]
+        benchmarks = benchmarks_of(config, start)
+        inputs = start.inputs_with(benchmarks)
+        directory.refuse_other_inputs(inputs)
         check_protocol_fits(
             config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
         )
         check_lengths(config, data, benchmarks, layout, outlined.positions)
-        directory.record(inputs=start.inputs)
+        directory.record(inputs=inputs, benchmarks=benchmarks_record(benchmarks))
     with clock.phase("init"):
         init = ensure(config, choices, data, outlined)
     backbone = _placed(init.backbone, config.trainer)
@@ -245,7 +229,7 @@ def _story(
                 extra = train(config, policy, layout, data, directory, loggers)
             evaluated("final")
         items = pd.concat(findings.items, ignore_index=True)
-        extra |= second_opinions(items, benchmarks, config.protocol.second_opinion, home)
+        extra |= second_opinions(items, benchmarks, config.protocol.second_opinion, start.home)
         metrics = _finish(config, directory, backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
@@ -274,6 +258,7 @@ def _finish(
         "template": asdict(config.data.template),
         "marker": getattr(config.reward, "marker", None),
         "budget": config.answer.budget,
+        "config": hashable(directory.result["config"]),
     }
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"

@@ -280,6 +280,16 @@ def hub_file(hub_id: str, name: str, revision: str | None, where: str) -> Path |
         ) from error
 
 
+def check_model(path_or_id: str, key: str) -> None:
+    """Refuse a directory without a model; what is on the hub shows once it is asked for."""
+    directory = _model_directory(path_or_id, key)
+    if directory is not None and not (directory / CONFIG).is_file():
+        raise InputError(
+            f"{key}={path_or_id}: holds no model ({CONFIG}); give a run directory or a Hugging "
+            "Face directory"
+        )
+
+
 def trained_latents(path_or_id: str, key: str = "init.path") -> int | None:
     """How many latent slots the weights of a local directory were trained with.
 

@@ -1,4 +1,4 @@
-"""Models from disk and from the hub: one identity for one model, and absence only where it is said."""
+"""Models from disk and hub: one model has one identity, and only the hub says what is absent."""
 
 from __future__ import annotations
 
