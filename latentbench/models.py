@@ -405,7 +405,7 @@ def _load_weights(source: str, revision: str | None, key: str, value: str) -> An
         return AutoModelForCausalLM.from_pretrained(
             source, revision=revision or "main", dtype=torch.float32
         )
-    except UNREADABLE as error:
+    except (*UNREADABLE, RuntimeError) as error:  # the last for tensors of another shape
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "

@@ -19,6 +19,8 @@ WRAPPERS = ("_fsdp_wrapped_module.", "_orig_mod.", "module.")
 # Buffers of older transformers, constants that are no weights.
 CONSTANT = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")
 WIDTH_OF_A_HEAD = 64
+# From whose shapes the size of a GPT-2 is read.
+NEEDED = ("h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight", "wte.weight", "wpe.weight")
 
 
 def find(source: str, revision: str | None, names: Sequence[str]) -> Path:
@@ -85,10 +87,11 @@ def gpt2(state: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tens
     kept = {n: t.float() for n, t in state.items() if not CONSTANT.search(n)}
     head = kept.pop("lm_head.weight", None)
     table = kept.setdefault("transformer.wte.weight", head) if head is not None else None
-    if "transformer.wte.weight" not in kept or "transformer.h.0.attn.c_attn.weight" not in kept:
+    absent = [f"transformer.{name}" for name in NEEDED if f"transformer.{name}" not in kept]
+    if absent:
         raise InputError(
-            f"source={source}: no GPT-2 weights (transformer.h.0.attn.c_attn.weight); only GPT-2 "
-            "checkpoints can be converted"
+            f"source={source}: no GPT-2 weights (it lacks {absent[0]}); only GPT-2 checkpoints can "
+            "be converted"
         )
     if head is not None and table is not None and not torch.equal(head, table):
         raise InputError(

@@ -59,7 +59,7 @@ def started(folder: Path, *overrides: str, slowly: bool = False) -> subprocess.P
 
 def wait_for_parts(folder: Path, count: int, program: subprocess.Popen[str]) -> None:
     """Until so many parts are written; the program must still be at it."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(parts_in(folder)) < count:
         assert program.poll() is None and time.monotonic() < deadline, program.communicate()
         time.sleep(0.005)
