@@ -387,7 +387,7 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("from=coconut_pt", f"source={placeless}", out): "it lacks transformer.wpe.weight",
         ("from=coconut_pt", f"source={uneven}", out, "heads=4", "tokenizer=character"): "one width",
         ("from=coconut_pt", f"source={good}", f"out={good}/o", "heads=4", "tokenizer=character"): (
-            "cannot be written (Not a directory)"
+            "cannot be written (File exists)"
         ),
         ("from=coconut_pt", out): "source has no value",
         ("from=coco", f"source={good}", out): "from=coco: choose one of coconut_pt, codi",
