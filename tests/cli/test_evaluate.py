@@ -277,7 +277,9 @@ def plain_gpt2(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         size = len(tokenizer)
-        model = GPT2LMHeadModel(GPT2Config(size, **shape, bos_token_id=eos, eos_token_id=eos))
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=size, **shape, bos_token_id=eos, eos_token_id=eos)
+        )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
