@@ -32,13 +32,15 @@ ALPHA, POWER = 0.05, 0.8
 _TESTED = re.compile(r"(sampled_)?pass@\d+|maj@\d+|gain")
 _PATTERN = re.compile(r"(pass|maj)@\*")
 _FROM_ITEMS = ("latent_steps", "length")
-_SHARES = ("truncated",)
+_SHARES = ("truncated", "sampled_truncated")
 _HEADINGS = {
     "pass@1": "pass@1 (greedy)",
     "sampled_pass@1": "pass@1 (sampled)",
     "init": "init pass@1",
     "gain": "gain over init",
     "answer_tokens": "answer tokens",
+    "sampled_truncated": "truncated (sampled)",
+    "sampled_answer_tokens": "answer tokens (sampled)",
     "latent_steps": "latent steps",
 }
 _LISTED = 6  # under-powered differences that a footnote names before it counts the rest

@@ -81,8 +81,10 @@ def summary_metrics(items: pd.DataFrame, ks: Sequence[int]) -> dict[str, float]:
     `pass@1` is greedy accuracy, `sampled_pass@1` and `pass@k` for the other `ks` come from the n
     sampled answers, `maj@n` is their majority, and `coverage` is pass@n: the share of items that
     any sample solves. `truncated` (share), `answer_tokens` and `latent_steps` (means) describe the
-    greedy answers, or the sampled ones where nothing was decoded greedily. Shares are fractions.
-    Raises ValueError for k > n and for the faults that `outcomes` names.
+    greedy answers, or the sampled ones where nothing was decoded greedily; `sampled_truncated` and
+    `sampled_answer_tokens` describe the sampled ones. Shares are fractions. `grader_failures`
+    counts the answers, of both kinds, on which the grader came to no end. Raises ValueError for
+    k > n and for the faults that `outcomes` names.
     """
     metrics: dict[str, float] = {}
     for benchmark in sorted(items["benchmark"].unique()):
@@ -95,9 +97,19 @@ def summary_metrics(items: pd.DataFrame, ks: Sequence[int]) -> dict[str, float]:
             greedy = rows.loc[rows["decode"] == "greedy"]
             described = rows if greedy.empty else greedy
             for column in ("truncated", "answer_tokens", "latent_steps"):
-                measured[column] = float(described[column].to_numpy(dtype=float).mean())
+                measured[column] = _mean(described, column)
+            sampled = rows.loc[rows["decode"] == "sampled"]
+            if not sampled.empty:
+                for column in ("truncated", "answer_tokens"):
+                    measured[f"sampled_{column}"] = _mean(sampled, column)
+            if "grader_failed" in rows:
+                measured["grader_failures"] = float(rows["grader_failed"].to_numpy().sum())
             metrics.update({f"{name}/{metric}": value for metric, value in measured.items()})
     return metrics
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float:
+    return float(rows[column].to_numpy(dtype=float).mean())
 
 
 def metric_of(k: int) -> str:

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from latentbench import schema
+from latentbench.cli import CONF
 from latentbench.errors import InputError
 from latentbench.evaluate import EvaluateConfig
-from latentbench.models import metadata_of
+from latentbench.models import check_model, metadata_of
 from latentbench.noise.none import None_
-from latentbench.preflight import Home
+from latentbench.preflight import Home, root_of, speaking_of_a_benchmark
 from latentbench.records import Splits, Template
 from latentbench.runtime.run_directory import RESULT
 
@@ -31,7 +34,7 @@ class Checkpoint:
     """A trained model by name and habits; its weights are loaded apart from this.
 
     `latents` is how many slots it was trained with; `home` the data set it was trained on; `config`
-    what its run recorded, {} where no run of ours made it.
+    what its run recorded, in result.json or in the model directory, {} where no run of ours did.
     """
 
     method: str
@@ -52,28 +55,28 @@ class Checkpoint:
 def describe(config: EvaluateConfig, choices: Mapping[str, str]) -> Checkpoint:
     """The checkpoint of an evaluation: options first, then its run, then `latentbench.json`.
 
-    `choices` names the chosen carrier and noise. Raises InputError where the number of latents is
-    known from nowhere, or a record does not fit this version.
+    `choices` names the chosen carrier and noise. Raises InputError where there is no model, the
+    number of latents is known from nowhere, or a record does not fit this version.
     """
     where = f"{KEY}={config.checkpoint}"
     result = _result(config.checkpoint)
-    recorded: Mapping[str, Any] = result.get("config", {})
     metadata = metadata_of(config.checkpoint, config.revision, KEY)
+    recorded: Mapping[str, Any] = result.get("config") or metadata.get("config", {})
+    check_model(config.checkpoint, KEY)
     latents = config.latents if config.latents is not None else metadata.get("latents")
     if not isinstance(latents, int):
         raise InputError(
             f"{where}: does not say how many latent slots it was trained with; set "
             "latents=<number> (0 for a model that writes its steps)"
         )
-    template = Template(**metadata.get("template", {}))
+    template = _made(Template, metadata.get("template", {}), where)
     if recorded:
-        data = _rebuilt("data", recorded, where)
-        template, reward = data.template, _rebuilt("reward", recorded, where)
-        grader = recorded["choices"]["reward"]
-        home = _home(data, reward, grader, config)
+        home = _home(recorded, config, where)
     else:
         reward = _plugin("reward", GRADER, where)(marker=metadata.get("marker") or "#")
         home = Home(metadata.get("data"), None, None, reward, GRADER)
+        known = home.name or "a data set that it does not name"
+        log.info("not compared with its training questions: %s was trained on %s", where, known)
     if config.marker is not None:
         home = replace(home, reward=_marked(home.reward, config.marker))
     own = {name: value for name, value in asdict(config.template).items() if value is not None}
@@ -119,24 +122,23 @@ def _result(checkpoint: str) -> Mapping[str, Any]:
     return result
 
 
-def _home(data: Any, reward: Any, grader: str, config: EvaluateConfig) -> Home:
+def _home(recorded: Mapping[str, Any], config: EvaluateConfig, where: str) -> Home:
     """The data set of a run; without its files where they are out of reach and not asked for."""
-    asked = config.eval.get(data.name)
-    if asked is not None and asked.root is not None:
-        if not hasattr(data, "root"):
-            raise InputError(
-                f"eval.{data.name}.root={asked.root}: this data set reads no files; leave it out"
-            )
-        data = replace(data, root=asked.root)
-        asked.root = None  # it has been followed
+    reward, grader = _rebuilt("reward", recorded, where), recorded["choices"]["reward"]
+    kind = _plugin("data", recorded["choices"]["data"], where)
+    values, name = dict(recorded["data"]), recorded["data"]["name"]
+    asked = config.eval.get(name)
+    if asked is not None:
+        values |= root_of(name, kind, asked, values.get("root"))
     splits: Splits | None = None
     try:
-        splits = data.load()
+        with speaking_of_a_benchmark(name, kind):
+            splits = _made(kind, values, where).load()
     except InputError as error:
         if asked is not None:
             raise
-        log.info("not compared with the training questions of %s: %s", data.name, error)
-    return Home(data.name, splits, getattr(data, "root", None), reward, grader)
+        log.info("not compared with the training questions of %s: %s", name, error)
+    return Home(name, splits, values.get("root"), reward, grader)
 
 
 def _carrier(
@@ -168,15 +170,19 @@ def _made(cls: Any, values: Mapping[str, Any], where: str) -> Any:
             f"{where}: recorded {cls.__name__}.{unknown[0]}, which this version does not have; "
             "evaluate it with the version that made it"
         )
-    return cls(**values)
+    return schema.built(cls, values, f"{where}: recorded {cls.__name__}")
 
 
-def _plugin(kind: str, name: str, where: str) -> Any:
-    found = schema.plugin(kind, name) if name in schema.plugin_names(kind) else None
+def _plugin(kind: str, option: str, where: str) -> Any:
+    """The plug-in behind an option; for a preset, the one whose values its file sets."""
+    known = schema.plugin_names(kind)
+    preset = Path(CONF) / kind / f"{option}.yaml"
+    if option not in known and preset.is_file():
+        lines = [line for line in OmegaConf.load(preset).defaults if isinstance(line, str)]
+        option = next(n for n in known if any(line.split("@")[0] == f"base_{n}" for line in lines))
+    found = schema.plugin(kind, option) if option in known else None
     if found is None:
-        raise InputError(
-            f"{where}: {kind}={name} is not one of {', '.join(schema.plugin_names(kind))}"
-        )
+        raise InputError(f"{where}: {kind}={option} is not one of {', '.join(known)}")
     return found
 
 

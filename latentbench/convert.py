@@ -81,10 +81,11 @@ def parse(arguments: Sequence[str]) -> Request:
             raise InputError(f"{key} has no value; needed are from=, source= and out=")
     if values["from"] not in names():
         raise InputError(f"from={values['from']}: choose one of {', '.join(names())}")
+    alpha = _number(values, "alpha", float, 0)
     options = Options(
         latents=_number(values, "latents", int, 0),
         heads=_number(values, "heads", int, 1),
-        alpha=_number(values, "alpha", float, 0) or Options.alpha,
+        alpha=Options.alpha if alpha is None else alpha,
     )
     return Request(
         adapter=values["from"],
@@ -121,6 +122,16 @@ def convert(request: Request) -> None:
         f"# {converted.metadata['method']}\n\nConverted from {request.source} by "
         f"`latentbench.convert from={request.adapter}`; {positions} positions.\n"
     )
+    try:
+        _write(request, converted, backbone, card)
+    except OSError as error:
+        raise InputError(
+            f"out={out}: cannot be written ({error.strerror or error}); choose another directory"
+        ) from error
+
+
+def _write(request: Request, converted: Converted, backbone: Backbone, card: str) -> None:
+    out = request.out
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         written = Path(folder) / "model"
@@ -165,7 +176,11 @@ def assemble(converted: Converted, tokenizer_source: str) -> Backbone:
         eos_token_id=eos,
     )
     model: Any = GPT2LMHeadModel(config)
-    found = model.load_state_dict(dict(state), strict=False)
+    try:
+        found = model.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"the checkpoint is no GPT-2 of one width ({reason})") from error
     missing = [name for name in found.missing_keys if name != "lm_head.weight"]
     if missing or found.unexpected_keys:
         wrong = missing[0] if missing else found.unexpected_keys[0]

@@ -73,7 +73,7 @@ class EvaluateConfig:
     eval: dict[str, schema.BenchmarkConfig] = field(default_factory=dict)
     protocol: schema.ProtocolConfig = field(default_factory=schema.ProtocolConfig)
     answer: AnswerOptions = field(default_factory=AnswerOptions)
-    trainer: schema.TrainerConfig = field(default_factory=schema.TrainerConfig)
+    trainer: schema.DeviceConfig = field(default_factory=schema.DeviceConfig)
 
 
 def main() -> None:
@@ -97,13 +97,12 @@ def typed(composed: DictConfig) -> EvaluateConfig:
     config = schema.as_objects(composed)
     assert isinstance(config, EvaluateConfig)
     schema.check_protocol(config)
-    schema.check_trainer(config.trainer)
+    schema.check_devices(config.trainer)
     least = {
         "latents": (config.latents, 0),
         "names.seed": (config.names.seed, 0),
         "answer.budget": (config.answer.budget, 1),
         "answer.temperature": (config.answer.temperature, 0),
-        "trainer.devices": (config.trainer.devices, 1),
     }
     for key, (value, smallest) in least.items():
         if value is not None and not value >= smallest:
@@ -114,14 +113,14 @@ def typed(composed: DictConfig) -> EvaluateConfig:
 def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
     config = typed(composed)
     settle("torch")
-    from latentbench.evaluation_run import evaluation_identity, run
+    from latentbench.evaluation_run import check_inputs, evaluation_identity, run
 
     identity = evaluation_identity(config)
     return cli.in_directory(
         identity,
         composed,
         hydra_config,
-        again=lambda directory: None,
+        again=lambda directory: check_inputs(config, choices, directory),
         story=lambda directory: run(config, choices, directory, identity),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import latentbench
@@ -16,6 +16,7 @@ from latentbench.evaluate import EvaluateConfig
 from latentbench.evaluation.benchmark import Benchmark
 from latentbench.evaluation.interventions import steps_under
 from latentbench.evaluation_stage import (
+    benchmarks_record,
     check_protocol_fits,
     evaluate,
     forget_parts,
@@ -36,7 +37,6 @@ from latentbench.preflight import (
 )
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import ITEMS, LATENTS, QUESTIONS, RunDirectory, hashable
-from latentbench.runtime.signals import Preempted
 from latentbench.schema import AnswerConfig, ModelConfig, packages_of
 from latentbench.tokenizer import tokenizer_digest
 
@@ -52,9 +52,40 @@ def evaluation_identity(config: EvaluateConfig) -> str:
     for name in ("checkpoint", "revision", "trainer"):
         del values[name]
     metadata = metadata_of(config.checkpoint, config.revision, KEY)
-    weights = weights_digest(config.checkpoint, config.revision)
+    weights = weights_digest(config.checkpoint, config.revision, KEY)
     parts = [type(part).__name__ for part in (config.carrier, config.noise)]
     return digest([latentbench.__version__, "evaluation", values, parts, metadata, weights])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation asks, before the weights are loaded; `inputs` identifies its content."""
+
+    outlined: Outline
+    layout: Layout
+    benchmarks: list[Benchmark]
+    inputs: str
+
+
+def gather(config: EvaluateConfig, checkpoint: Checkpoint) -> Asked:
+    """Load the benchmarks as this checkpoint's prompts. Raises InputError."""
+    outlined = outline(ModelConfig(), config.checkpoint, config.revision, KEY)
+    latent = checkpoint.latents > 0
+    layout = Layout(outlined.tokenizer, outlined.markers, checkpoint.template, latent)
+    benchmarks = [
+        load_benchmark(name, chosen, checkpoint.home, config.protocol.split, None, layout)
+        for name, chosen in config.eval.items()
+    ]
+    items = [[prompt.uid, prompt.gold] for one in benchmarks for prompt in one.prompts]
+    inputs = digest([tokenizer_digest(outlined.tokenizer), items])
+    return Asked(outlined, layout, benchmarks, inputs)
+
+
+def check_inputs(
+    config: EvaluateConfig, choices: Mapping[str, str], directory: RunDirectory
+) -> None:
+    """Before a completed evaluation is shown again: refuse when it was of something else."""
+    directory.check_inputs(lambda: gather(config, describe(config, choices)).inputs)
 
 
 def run(
@@ -83,20 +114,14 @@ def run(
         checkpoint={
             "source": config.checkpoint,
             "revision": config.revision,
-            "weights": weights_digest(config.checkpoint, config.revision),
+            "weights": weights_digest(config.checkpoint, config.revision, KEY),
         },
         provenance=provenance(packages_of(_parts(checkpoint, config))),
         timing={},
         metrics={},
     )
-    try:
+    with directory.recording_failure(clock.seconds):
         _story(config, checkpoint, directory, clock)
-    except BaseException as error:
-        stopped = isinstance(error, Preempted | KeyboardInterrupt)
-        status = "preempted" if stopped else "failed"
-        reason = f"{type(error).__name__}: {error}"
-        directory.record(status=status, error=reason, timing=clock.seconds)
-        raise
     return directory.result
 
 
@@ -112,27 +137,17 @@ def _story(
     check_device(config.trainer)
     trainer = resolved(config.trainer)
     limit_threads(trainer.threads)
-    latent, protocol = checkpoint.latents > 0, config.protocol
-    answer = AnswerConfig(checkpoint.temperature, checkpoint.budget)
+    protocol, answer = config.protocol, AnswerConfig(checkpoint.temperature, checkpoint.budget)
     with clock.phase("data"):
-        outlined = outline(ModelConfig(), config.checkpoint, config.revision, KEY)
-        layout = Layout(outlined.tokenizer, outlined.markers, checkpoint.template, latent)
-        benchmarks = [
-            load_benchmark(name, chosen, checkpoint.home, protocol.split, None, layout)
-            for name, chosen in config.eval.items()
-        ]
-        _check(config, checkpoint, benchmarks, layout, outlined)
-        inputs = digest(
-            [
-                tokenizer_digest(outlined.tokenizer),
-                [[p.uid, p.gold] for b in benchmarks for p in b.prompts],
-            ]
-        )
-        directory.refuse_other_inputs(inputs)
-        directory.record(inputs=inputs)
+        asked = gather(config, checkpoint)
+        layout, benchmarks = asked.layout, asked.benchmarks
+        _check(config, checkpoint, benchmarks, layout, asked.outlined)
+        directory.refuse_other_inputs(asked.inputs)
+        directory.record(inputs=asked.inputs, benchmarks=benchmarks_record(benchmarks))
     with clock.phase("load"):
+        carrier = checkpoint.carrier[1]
         backbone = load(
-            config.checkpoint, config.revision, ModelConfig(), latent, checkpoint.carrier[1], KEY
+            config.checkpoint, config.revision, ModelConfig(), layout.latent, carrier, KEY
         )
     identity = protocol_identity(protocol, answer.budget, checkpoint.latents, benchmarks)
     directory.record(protocol_id=identity)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from latentbench.evaluation.thoughts import look_at_thoughts
 from latentbench.keys import Key, Purpose
 from latentbench.layout import Layout
 from latentbench.policy import Decoding, Policy, fresh_draws
-from latentbench.preflight import Home, device_of, marked_grader
+from latentbench.preflight import Home, device_of, items_digest, marked_grader
 from latentbench.runtime.parts import FOLDER, Parts, weights_fingerprint
 from latentbench.runtime.progress import Bar
 from latentbench.runtime.provenance import digest
-from latentbench.schema import AnswerConfig, ProtocolConfig, TrainerConfig
+from latentbench.schema import AnswerConfig, DeviceConfig, ProtocolConfig
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def evaluate(
     benchmarks: Sequence[Benchmark],
     protocol: ProtocolConfig,
     answer: AnswerConfig,
-    trainer: TrainerConfig,
+    trainer: DeviceConfig,
     stage: str,
     directory: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -64,14 +65,15 @@ def evaluate(
         else:
             workers[-1].run()
     items = [in_order(worker.parts.rows(), worker.examination.benchmark) for worker in workers]
+    for benchmark, rows in zip(benchmarks, items, strict=True):
+        _tell_failures(benchmark, rows)
     looked = [pd.DataFrame()]
     if protocol.thought_items:
         policy.model.to(device_of(trainer.accelerator))
         decoding = Decoding(answer.temperature, answer.budget)
+        shown = [(worker.examination, worker.forced) for worker in workers]
         with fresh_draws(policy.noise, Key(protocol.seed, Purpose.FRESH), policy.device):
-            looked += [
-                look_at_thoughts(worker.examination, decoding, worker.forced) for worker in workers
-            ]
+            looked += [look_at_thoughts(one, decoding, forced) for one, forced in shown]
     return pd.concat(items, ignore_index=True), pd.concat(looked, ignore_index=True)
 
 
@@ -103,12 +105,17 @@ def second_opinions(
             found.disagreements,
             found.compared,
         )
+        if found.failures:
+            log.info(
+                "%s: %d comparisons of %s came to no end and counted as not equal",
+                benchmark.name,
+                found.failures,
+                grader,
+            )
         for case in found.examples:
             log.info(
                 "  %r, gold %s: %s, %s %s", case.text, case.gold, case.first, grader, case.second
             )
-    for failure, count in getattr(second, "failures", {}).items():
-        log.info("%s: %d comparisons counted as not equal (%s)", grader, count, failure)
     return metrics
 
 
@@ -120,7 +127,7 @@ def forget_parts(directory: Path) -> None:
 def questions_of(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
     """The rows of questions.parquet: what each item of items.parquet asks, once."""
     rows = [
-        {"benchmark": b.name, "item": f"{prompt.uid:016x}", "question": question}
+        {"benchmark": b.name, "item": item_name(prompt), "question": question}
         for b in benchmarks
         for prompt, question in zip(b.prompts, b.questions, strict=True)
     ]
@@ -132,12 +139,13 @@ def protocol_identity(
 ) -> str:
     """A hash of what must agree for two runs to stand in one table.
 
-    `latents` is how many slots the model was trained with.
+    `latents` is how many slots the model was trained with. The marker of the answers is a habit of
+    the model and no part of the protocol.
     """
     return digest(
         {
-            "items": {b.name: digest([[p.uid, p.gold] for p in b.prompts]) for b in benchmarks},
-            "graders": {b.name: list(b.grader) for b in benchmarks},
+            "items": {b.name: items_digest(b) for b in benchmarks},
+            "graders": {b.name: [b.grader[0], _without_marker(b.grader[1])] for b in benchmarks},
             "split": protocol.split,
             "samples": protocol.samples,
             "ks": list(protocol.ks),
@@ -149,6 +157,24 @@ def protocol_identity(
             "budget": budget,
         }
     )
+
+
+def _without_marker(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "marker"}
+
+
+def benchmarks_record(benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+    """`benchmarks` of result.json: how each is graded, the marker included, and which edition of
+    which data set its items are from."""
+    return {
+        b.name: {
+            "items": len(b.prompts),
+            "grader": b.grader[0],
+            "grader_settings": dict(b.grader[1]),
+            "provenance": dict(b.provenance),
+        }
+        for b in benchmarks
+    }
 
 
 def check_protocol_fits(
@@ -203,10 +229,14 @@ class Worker:
     examination: Examination
     parts: Parts
     progress: str
-    forced: torch.Tensor | None = None
     known: set[str] = field(default_factory=set)
     right: int = 0
     seen: int = 0
+
+    @cached_property
+    def forced(self) -> torch.Tensor | None:
+        """What the intervention puts into the slots of all items, once somebody asks for it."""
+        return self.examination.forced()
 
     def run(self) -> None:
         """All of it, in this process."""
@@ -218,10 +248,9 @@ class Worker:
             bar.close()
 
     def start(self, rank: int, world: int) -> Bar:
-        """Look at what is done already, compute the intervention, and show a bar."""
+        """Look at what is done already, and show a bar."""
         rows = self.parts.rows()
         self.known = set() if rows.empty else set(rows["item"].tolist())
-        self.forced = self.examination.forced()
         prompts, benchmark = self.examination.benchmark.prompts, self.examination.benchmark
         share = [i for chunk in self.examination.plan()[rank::world] for i in chunk]
         mine = [item_name(prompts[i]) for i in share]
@@ -238,9 +267,9 @@ class Worker:
         if not missing:
             return
         policy, protocol = self.examination.policy, self.examination.protocol
-        key = Key(protocol.seed, Purpose.FRESH, 0, prompts[missing[0]].uid)
+        key, forced = Key(protocol.seed, Purpose.FRESH, 0, prompts[missing[0]].uid), self.forced
         with fresh_draws(policy.noise, key, policy.device):
-            rows = self.examination.answer(missing, self.forced)
+            rows = self.examination.answer(missing, forced)
         self.parts.add(rows)
         self._count(rows)
         bar.advance(len(missing), f"accuracy {self.right / self.seen:.1%}")
@@ -261,8 +290,9 @@ class Predictor(lightning.LightningModule):
         self.bar: Bar | None = None
 
     def predict_dataloader(self) -> Any:
-        plan = self.worker.examination.plan()
-        mine = plan[self.trainer.global_rank :: self.trainer.world_size]
+        # As many parts for each process, some of them empty: Lightning stops at one without any.
+        plan, world = self.worker.examination.plan(), self.trainer.world_size
+        mine = [*plan, *[()] * (-len(plan) % world)][self.trainer.global_rank :: world]
         return DataLoader(mine, batch_size=None, collate_fn=lambda chunk: chunk)  # type: ignore
 
     def on_predict_start(self) -> None:
@@ -279,7 +309,7 @@ class Predictor(lightning.LightningModule):
             self.bar.close()
 
 
-def _spread(worker: Worker, trainer: TrainerConfig) -> None:
+def _spread(worker: Worker, trainer: DeviceConfig) -> None:
     """Run an evaluation on several devices, a process each; they meet in the part files alone."""
     started = lightning.Trainer(
         accelerator=trainer.accelerator,
@@ -292,4 +322,15 @@ def _spread(worker: Worker, trainer: TrainerConfig) -> None:
         use_distributed_sampler=False,
     )
     started.predict(Predictor(worker), return_predictions=False)
-    worker.forced = worker.examination.forced()
+
+
+def _tell_failures(benchmark: Benchmark, rows: pd.DataFrame) -> None:
+    count = int(rows["grader_failed"].to_numpy().sum())
+    if count:
+        log.warning(
+            "%s: %s came to no end on %d of %d answers, which count as wrong",
+            benchmark.name,
+            benchmark.grader[0],
+            count,
+            len(rows),
+        )

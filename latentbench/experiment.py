@@ -19,9 +19,9 @@ import latentbench
 from analysis.run_table import render
 from analysis.summary import summary_metrics
 from latentbench.compatibility import check_vocabulary
-from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark
 from latentbench.evaluation_stage import (
+    benchmarks_record,
     check_protocol_fits,
     evaluate,
     forget_parts,
@@ -48,15 +48,13 @@ from latentbench.noise.none import None_
 from latentbench.policy import Policy
 from latentbench.ports import NATIVE, label, replaced
 from latentbench.preflight import (
-    Home,
     Start,
+    benchmarks_of,
     check_golds,
     check_lengths,
     check_surroundings,
     device_of,
     gather,
-    home_of,
-    load_benchmark,
     resolved,
 )
 from latentbench.runtime.fitting import fit
@@ -69,9 +67,9 @@ from latentbench.runtime.run_directory import (
     METRICS,
     QUESTIONS,
     RunDirectory,
+    hashable,
     plain,
 )
-from latentbench.runtime.signals import Preempted
 from latentbench.schema import Config, TrainerConfig, plugin_packages, slots_of
 
 log = logging.getLogger(__name__)
@@ -123,18 +121,13 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
 
 
 def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
-    """Before a completed run is shown again: refuse when it was made from something else.
+    """Before a completed run is shown again: refuse when it was made from something else."""
 
-    Where its data or weights are out of reach today there is nothing to compare with.
-    """
-    if directory.result.get("inputs") is None:
-        return
-    try:
-        inputs = gather(config, choices).inputs
-    except InputError as error:
-        log.info("not compared with today's data, tokenizer and weights: %s", error)
-        return
-    directory.refuse_other_inputs(inputs)
+    def todays() -> str:
+        start = gather(config, choices)
+        return start.inputs_with(benchmarks_of(config, start))
+
+    directory.check_inputs(todays)
 
 
 def run(
@@ -166,14 +159,8 @@ def run(
         timing={},
         metrics={},
     )
-    try:
+    with directory.recording_failure(clock.seconds):
         _story(config, choices, directory, clock)
-    except BaseException as error:
-        stopped = isinstance(error, Preempted | KeyboardInterrupt)
-        status = "preempted" if stopped else "failed"
-        reason = f"{type(error).__name__}: {error}"
-        directory.record(status=status, error=reason, timing=clock.seconds)
-        raise
     return directory.result
 
 
@@ -183,8 +170,8 @@ def _story(
     limit_threads(config.trainer.threads)
     with clock.phase("data"):
         ready = prepared(config, choices)
-        directory.refuse_other_inputs(ready.start.inputs)
-        directory.record(inputs=ready.start.inputs)
+        directory.refuse_other_inputs(ready.inputs)
+        directory.record(inputs=ready.inputs, benchmarks=benchmarks_record(ready.benchmarks))
     config = ready.config
     with clock.phase("init"):
         init = ensure(config, choices, ready.start.data, ready.start.outlined)
@@ -206,7 +193,7 @@ def _story(
             _evaluate("final", policy, ready, directory, findings, clock)
         items = pd.concat(findings.items, ignore_index=True)
         second = config.protocol.second_opinion
-        extra |= second_opinions(items, ready.benchmarks, second, ready.home)
+        extra |= second_opinions(items, ready.benchmarks, second, ready.start.home)
         metrics = _finish(config, directory, init.backbone, findings, extra, clock)
         for logger in loggers:
             logger.log_metrics(metrics, step=last_step(directory.path / METRICS))
@@ -219,12 +206,12 @@ def _story(
 @dataclass(frozen=True)
 class Ready:
     """A run that nothing speaks against: its configuration for the device that is here, its data
-    and token layout, and its benchmarks as prompts."""
+    and token layout, its benchmarks as prompts, and a hash of all that it is made from."""
 
     config: Config
     start: Start
-    home: Home
     benchmarks: list[Benchmark]
+    inputs: str
 
 
 def prepared(config: Config, choices: Mapping[str, str]) -> Ready:
@@ -245,16 +232,12 @@ def prepared(config: Config, choices: Mapping[str, str]) -> Ready:
     )
     check_vocabulary({"carrier": config.carrier, "noise": config.noise}, start.outlined.writable)
     check_golds(config, data)
-    home, most = home_of(config, choices, data), config.limit.eval_items
-    benchmarks = [
-        load_benchmark(name, chosen, home, config.protocol.split, most, layout)
-        for name, chosen in config.eval.items()
-    ]
+    benchmarks = benchmarks_of(config, start)
     check_protocol_fits(
         config.protocol, latents_at_test(config), benchmarks, f"method={config.method}"
     )
     check_lengths(config, data, benchmarks, layout, start.outlined.positions)
-    return Ready(config, start, home, benchmarks)
+    return Ready(config, start, benchmarks, start.inputs_with(benchmarks))
 
 
 def _record_start(config: Config, ready: Ready, init: Init, directory: RunDirectory) -> None:
@@ -316,6 +299,7 @@ def _finish(
         "template": asdict(config.data.template),
         "marker": getattr(config.reward, "marker", None),
         "budget": config.answer.budget,
+        "config": hashable(directory.result["config"]),
     }
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"

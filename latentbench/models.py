@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from torch import nn
 
 from latentbench.carrier import Carrier
 from latentbench.errors import InputError
-from latentbench.keys import Key
+from latentbench.keys import Key, Purpose
 from latentbench.policy import value_projections
 from latentbench.schema import ModelConfig
 from latentbench.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
 
 METADATA = "latentbench.json"
 CARRIER = "carrier.safetensors"
+CONFIG = "config.json"
+# What a configuration says of its writing, and not of the model.
+_WRITERS = ("transformers_version", "_name_or_path", "_commit_hash")
 TRAINABLE = ("all", "no_embeddings", "value_projections")
 # What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
@@ -110,9 +114,7 @@ def create(config: ModelConfig, key: Key, carrier: Carrier) -> Backbone:
         known = tokenizer.get_vocab() if trained > 0 else {}
         new = [marker for marker in MARKERS if marker not in known]
         markers = add_markers(tokenizer)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        _attach(carrier, model)
+        _extend(model, tokenizer, carrier)
         if source and (Path(source) / CARRIER).is_file():
             _load_carrier(carrier, model, source, f"{_named(config)}")
     if new:
@@ -137,28 +139,31 @@ def load(
     directory = _model_directory(path_or_id, key)
     source = str(directory) if directory else path_or_id
     model = _load_weights(source, None if directory else revision, key, path_or_id)
-    _check_architecture(model.config, expected, f"{key}={path_or_id}")
+    where = f"{key}={path_or_id}"
+    _check_architecture(model.config, expected, where)
     tokenizer = _trained_tokenizer(path_or_id, source, revision, key)
     vocabulary = tokenizer.get_vocab()
     if latent and any(marker not in vocabulary for marker in MARKERS):
         raise InputError(
-            f"{key}={path_or_id}: its tokenizer lacks {', '.join(MARKERS)}, so it is no latent "
+            f"{where}: its tokenizer lacks {', '.join(MARKERS)}, so it is no latent "
             f"reasoner; train one with method=coconut, or take another {key}"
         )
     markers = add_markers(tokenizer)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    _attach(carrier, model)
-    _load_carrier(carrier, model, source, f"{key}={path_or_id}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Key(0, Purpose.WEIGHTS).integer())  # the same model at every load
+        _extend(model, tokenizer, carrier)
+    _load_carrier(carrier, model, source, where)
     set_dropout(model, 0.0)
     return Backbone(model.eval(), tokenizer, markers)
 
 
-def _attach(carrier: Carrier, model: Any) -> None:
-    """Give the model the weights of a carrier that has some, freshly drawn."""
+def _extend(model: Any, tokenizer: Any, carrier: Carrier) -> None:
+    """Give the model a row for every token, and the weights of a carrier that has some, freshly
+    drawn from PyTorch's own generator."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if hasattr(carrier, "build"):
-        with torch.random.fork_rng(devices=[]):
-            carrier.build(model)  # type: ignore[attr-defined]
+        carrier.build(model)  # type: ignore[attr-defined]
 
 
 def _load_carrier(carrier: Carrier, model: Any, source: str, where: str) -> None:
@@ -194,17 +199,35 @@ def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: st
     (directory / "README.md").write_text(card)
 
 
-def weights_digest(path_or_id: str, revision: str | None) -> str:
-    """An identity of weights: the hash of local bytes, else hub id@revision."""
-    directory = _model_directory(path_or_id)
+def weights_digest(path_or_id: str, revision: str | None, key: str = "init.path") -> str:
+    """An identity of weights: the hash of local bytes and of what config.json says is made of them
+    (the number of heads shows in no tensor), else hub id@revision.
+
+    Raises InputError for a config.json that cannot be read.
+    """
+    directory = _model_directory(path_or_id, key)
     if directory is None:
         return f"{path_or_id}@{revision or 'main'}"
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_config_of(directory, f"{key}={path_or_id}").encode())
     for file in sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin")):
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A transformers configuration as text, without who wrote it and where it lay."""
+    kept = {name: value for name, value in config.items() if name not in _WRITERS}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _config_of(directory: Path, where: str) -> str:
+    file = directory / CONFIG
+    try:
+        return config_text(json.loads(file.read_text())) if file.is_file() else ""
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: its {CONFIG} cannot be read ({error}); copy it anew") from error
 
 
 def metadata_of(path_or_id: str, revision: str | None, key: str) -> dict[str, Any]:
@@ -213,7 +236,11 @@ def metadata_of(path_or_id: str, revision: str | None, key: str) -> dict[str, An
     Raises InputError for a record that cannot be read.
     """
     directory = _model_directory(path_or_id, key)
-    file = directory / METADATA if directory else _from_hub(path_or_id, revision)
+    file: Path | None
+    if directory is not None:
+        file = directory / METADATA
+    else:
+        file = hub_file(path_or_id, METADATA, revision, f"{key}={path_or_id}")
     if file is None or not file.is_file():
         return {}
     try:
@@ -226,14 +253,41 @@ def metadata_of(path_or_id: str, revision: str | None, key: str) -> dict[str, An
     raise InputError(f"{key}={path_or_id}: its {METADATA} cannot be read ({reason}); write it anew")
 
 
-def _from_hub(hub_id: str, revision: str | None) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+def hub_file(hub_id: str, name: str, revision: str | None, where: str) -> Path | None:
+    """A file of a repository on the hub; None where the hub says that it has no such file.
+
+    Raises InputError, which begins with `where`, for whatever else keeps it from being had: no such
+    repository, a gated one, a hub out of reach.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(hub_id, METADATA, revision=revision))
-    except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError):
-        return None  # other people's models have none; one out of reach is named when it is loaded
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+    except Exception as error:
+        # No common base class: offline, refused, gated and malformed each raise their own. Offline,
+        # the cache remembers what the hub once said not to have.
+        local = isinstance(error, LocalEntryNotFoundError)
+        if local and try_to_load_from_cache(hub_id, name, revision=revision) is _CACHED_NO_EXIST:
+            return None
+        if isinstance(error, EntryNotFoundError) and not local:
+            return None
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(
+            f"{where}: no such directory here, and not to be had from the hub "
+            f"({type(error).__name__}: {lines[0][:100]}); give a directory, or a hub id "
+            "(owner/name) that can be reached"
+        ) from error
+
+
+def check_model(path_or_id: str, key: str) -> None:
+    """Refuse a directory without a model; what is on the hub shows once it is asked for."""
+    directory = _model_directory(path_or_id, key)
+    if directory is not None and not (directory / CONFIG).is_file():
+        raise InputError(
+            f"{key}={path_or_id}: holds no model ({CONFIG}); give a run directory or a Hugging "
+            "Face directory"
+        )
 
 
 def trained_latents(path_or_id: str, key: str = "init.path") -> int | None:
@@ -299,7 +353,7 @@ def _columns_from(start: int) -> Any:
 
 def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
     path = Path(path_or_id).expanduser()
-    if (path / "model" / "config.json").is_file():
+    if (path / "model" / CONFIG).is_file():
         return path / "model"
     if path.is_dir():
         return path
@@ -351,7 +405,7 @@ def _load_weights(source: str, revision: str | None, key: str, value: str) -> An
         return AutoModelForCausalLM.from_pretrained(
             source, revision=revision or "main", dtype=torch.float32
         )
-    except UNREADABLE as error:
+    except (*UNREADABLE, RuntimeError) as error:  # the last for tensors of another shape
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "

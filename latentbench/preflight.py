@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,38 +25,12 @@ from latentbench.policy import check_fits
 from latentbench.records import Item, Splits
 from latentbench.runtime.loggers import check_loggers
 from latentbench.runtime.provenance import digest
-from latentbench.schema import BenchmarkConfig, Config, TrainerConfig
+from latentbench.schema import BenchmarkConfig, Config, DeviceConfig
 from latentbench.tokenizer import tokenizer_digest
 
-
-@dataclass(frozen=True)
-class Start:
-    """What a run starts from, known before anything is built: data, token layout, identity."""
-
-    data: Splits
-    outlined: Outline
-    layout: Layout
-    inputs: str
-
-
-def gather(config: Config, choices: Mapping[str, str]) -> Start:
-    """Load the data and look at the model, without building or writing anything."""
-    data = limited(config.data.load(), config)
-    if not data.train:
-        raise InputError(
-            f"data={config.data.name}: is for evaluation alone and has no training problems; train "
-            f"on another data set with eval=[{config.data.name}]"
-        )
-    outlined = outline(config.model, config.init.path, config.init.revision)
-    init = identify(config, choices, data, outlined.tokenizer)
-    inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
-    return Start(data, outlined, layout_of(config, outlined), inputs)
-
-
-def limited(data: Splits, config: Config) -> Splits:
-    """The data set cut down by `limit.train_items`; test items are cut per benchmark."""
-    count = config.limit.train_items
-    return data if count is None else replace(data, train=list(data.train)[:count])
+# Where the files of a benchmark lie that is read from the Hugging Face hub.
+HUB = "hub"
+Devices = TypeVar("Devices", bound=DeviceConfig)
 
 
 @dataclass(frozen=True)
@@ -69,10 +45,65 @@ class Home:
     grader: str
 
 
-def home_of(config: Config, choices: Mapping[str, str], data: Splits) -> Home:
-    """The data set of a training run."""
-    root = getattr(config.data, "root", None)
-    return Home(config.data.name, data, root, config.reward, choices["reward"])
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from, known before anything is built: data, token layout, identity."""
+
+    data: Splits
+    outlined: Outline
+    layout: Layout
+    home: Home
+    inputs: str
+
+    def inputs_with(self, benchmarks: Sequence[Benchmark]) -> str:
+        """The identity of all that the run reads: with benchmarks of other data sets, too."""
+        others = [[b.name, items_digest(b)] for b in benchmarks if b.name != self.home.name]
+        return digest([self.inputs, *others]) if others else self.inputs
+
+
+def gather(config: Config, choices: Mapping[str, str]) -> Start:
+    """Load the data and look at the model, without building or writing anything."""
+    data = limited(config.data.load(), config)
+    if not data.train:
+        raise InputError(
+            f"data={config.data.name}: is for evaluation alone and has no training problems; train "
+            f"on another data set with eval=[{config.data.name}]"
+        )
+    outlined = outline(config.model, config.init.path, config.init.revision)
+    init = identify(config, choices, data, outlined.tokenizer)
+    inputs = digest([data.provenance["digest"], tokenizer_digest(outlined.tokenizer), init])
+    home = Home(config.data.name, data, _root(config), config.reward, choices["reward"])
+    return Start(data, outlined, layout_of(config, outlined), home, inputs)
+
+
+def _root(config: Config) -> str | None:
+    return getattr(config.data, "root", None)
+
+
+def benchmarks_of(config: Config, start: Start) -> list[Benchmark]:
+    """The benchmarks of a training run."""
+    own = config.eval.get(config.data.name)
+    if own is not None and own.root is not None:
+        raise InputError(
+            f"eval.{config.data.name}.root={own.root}: the run's own data set lies below "
+            "data.root; set data.root=<directory>"
+        )
+    most, split = config.limit.eval_items, config.protocol.split
+    return [
+        load_benchmark(name, chosen, start.home, split, most, start.layout)
+        for name, chosen in config.eval.items()
+    ]
+
+
+def limited(data: Splits, config: Config) -> Splits:
+    """The data set cut down by `limit.train_items`; test items are cut per benchmark."""
+    count = config.limit.train_items
+    return data if count is None else replace(data, train=list(data.train)[:count])
+
+
+def items_digest(benchmark: Benchmark) -> str:
+    """A hash of a benchmark's questions and gold answers, in their order."""
+    return digest([[prompt.uid, prompt.gold] for prompt in benchmark.prompts])
 
 
 def load_benchmark(
@@ -89,33 +120,29 @@ def load_benchmark(
     marker that this model's answers have. Raises InputError for a gold answer that the grader
     cannot read, naming the item.
     """
-    own = name == home.name and home.splits is not None
-    if own and chosen.options:
+    own = home.splits if name == home.name else None
+    if own is not None and chosen.options:
         raise InputError(
-            f"eval.{name}.options={dict(chosen.options)}: the run's own data set has its knobs "
-            f"below data; set data.{next(iter(chosen.options))}=..."
+            f"eval.{name}.options={dict(chosen.options)}: that data set is the one the model is "
+            "trained on, and has the knobs of its training (data.<knob>); leave it out"
         )
-    if own and chosen.root is not None:
-        raise InputError(
-            f"eval.{name}.root={chosen.root}: the run's own data set lies below data.root; set "
-            "data.root=<directory>"
-        )
-    splits = home.splits if own else _foreign_splits(name, chosen, home.root, split)
+    splits = own or _foreign_splits(name, chosen, home.root, split)
     items = list(getattr(splits, split))[: chosen.limit][:most]
     if not items:
         raise InputError(f"eval={name}: has no {split} items; use protocol.split=test")
     grader, reward = home.grader, home.reward
     if chosen.grader is not None:
         grader, reward = chosen.grader, marked_grader(chosen.grader, f"eval.{name}.grader", home)
-    elif not own:
+    elif own is None:
         grader, reward = _foreign_grader(name, home)
-    if not own or chosen.grader is not None:  # else it has been checked by itself
+    if own is None or chosen.grader is not None:  # else it has been checked by itself
         _check_split(f"eval={name}", items, reward, None)
-    if not own:
+    if own is None:
         _check_unseen(name, items, home)
     questions = tuple(item.question for item in items)
     settings = dataclasses.asdict(reward) | schema.packages_of([("reward", grader)])
-    return Benchmark(name, tuple(layout.prompts(items)), questions, reward, (grader, settings))
+    prompts, source = tuple(layout.prompts(items)), splits.provenance
+    return Benchmark(name, prompts, questions, reward, (grader, settings), source)
 
 
 def _foreign_splits(
@@ -132,13 +159,53 @@ def _foreign_splits(
             f"eval.{name}.options={dict(chosen.options)}: {name} has no {unknown[0]}; it has "
             f"{', '.join(sorted(knobs))}"
         )
-    takes_root = "root" in {field.name for field in dataclasses.fields(kind)}
-    if chosen.root is not None and not takes_root:
-        raise InputError(f"eval.{name}.root={chosen.root}: this data set reads no files")
-    options = dict(chosen.options)
-    if takes_root:
-        options["root"] = chosen.root or home_root
-    return kind(**options).load([split])
+    root = root_of(name, kind, chosen, home_root)
+    with speaking_of_a_benchmark(name, kind):
+        data = schema.built(kind, dict(chosen.options) | root, f"eval.{name}.options")
+        try:
+            return data.load([split])
+        except InputError as error:
+            if chosen.root is not None or home_root is None or not _on_the_hub(kind):
+                raise
+            raise InputError(f"{error}; or take it from the hub: data.root={HUB}") from error
+
+
+def root_of(
+    name: str, kind: Any, chosen: BenchmarkConfig, otherwise: str | None
+) -> dict[str, str | None]:
+    """Where a benchmark's files lie, as values of its data set: `eval.<name>.root`, by which `hub`
+    is no directory, or `otherwise`; empty for a data set that reads none. Raises InputError."""
+    if "root" in {field.name for field in dataclasses.fields(kind)}:
+        return {"root": None if chosen.root == HUB else chosen.root or otherwise}
+    if chosen.root is not None:
+        raise InputError(
+            f"eval.{name}.root={chosen.root}: this data set reads no files; leave it out"
+        )
+    return {}
+
+
+def _on_the_hub(kind: Any) -> bool:
+    return any(field.name.endswith("hub") and field.default for field in dataclasses.fields(kind))
+
+
+@contextmanager
+def speaking_of_a_benchmark(name: str, kind: Any) -> Iterator[None]:
+    """Let a data set's InputErrors name the keys that it has as a benchmark.
+
+    Its own messages say `data.<key>`, which is right for the data set of a training run.
+    """
+    knobs = "|".join(field.name for field in dataclasses.fields(kind))
+
+    def key(found: re.Match[str]) -> str:
+        return f"eval.{name}.{'' if found[1] == 'root' else 'options.'}{found[1]}"
+
+    try:
+        yield
+    except InputError as error:
+        said = re.sub(rf"\bdata={name} (?=data\.)", "", str(error))
+        said = re.sub(rf"(?<![\w./])data\.({knobs})\b", key, said)
+        said = said.replace(f"eval.{name}.root=null", f"eval.{name}.root={HUB}")
+        raise InputError(said) from error
 
 
 def _foreign_grader(name: str, home: Home) -> tuple[str, Any]:
@@ -174,7 +241,7 @@ def check_surroundings(config: Config) -> None:
         raise InputError(f"init.root={root}: {found} is no writable directory; choose another")
 
 
-def check_device(trainer: TrainerConfig) -> None:
+def check_device(trainer: DeviceConfig) -> None:
     """Refuse a device that is not here, or that lacks what answers are sampled with."""
     accelerator = trainer.accelerator
     if accelerator == "mps":
@@ -288,7 +355,7 @@ def _short(question: str) -> str:
     return shorten(question, 40)
 
 
-def resolved(trainer: TrainerConfig) -> TrainerConfig:
+def resolved(trainer: Devices) -> Devices:
     """With the device that `auto` and `gpu` mean here, so that Lightning takes the same."""
     return replace(trainer, accelerator=device_of(trainer.accelerator).type)
 

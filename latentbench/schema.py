@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from latentbench.compatibility import Parts, check_parts
 from latentbench.errors import InputError, refuse_unknown
@@ -154,8 +155,8 @@ class AnswerConfig:
 class BenchmarkConfig:
     """One benchmark: the held-out part of a data set, or its first `limit` items.
 
-    `root` is where its files lie, if not below `data.root`; `options` are knobs of the data set,
-    such as {sample: logic_lm}; `grader` is a reward by name, where not the data set's own.
+    `root` is where its files lie, if not below `data.root`, or the word hub; `options` are knobs of
+    the data set, such as {sample: logic_lm}; `grader` is a reward by name, where not its own.
     """
 
     limit: int | None = None
@@ -206,21 +207,27 @@ class LimitConfig:
 
 
 @dataclass
-class TrainerConfig:
-    """What is handed to `lightning.Trainer`, and how many CPU `threads` PyTorch may take.
+class DeviceConfig:
+    """Which devices are used, how many CPU `threads` PyTorch may take, and how progress is shown.
 
     Null is PyTorch's own choice; OMP_NUM_THREADS in the environment is never exceeded.
     """
 
     accelerator: str = "auto"
     devices: int = 1
+    threads: int | None = None
+    progress: str = "auto"
+
+
+@dataclass
+class TrainerConfig(DeviceConfig):
+    """What is handed to `lightning.Trainer`."""
+
     precision: str = "32-true"
     deterministic: bool = True
     detect_anomaly: bool = False
     profiler: str | None = None
     checkpoint_every: int = 100
-    threads: int | None = None
-    progress: str = "auto"
 
 
 @dataclass
@@ -419,7 +426,7 @@ def register() -> None:
     for group, schema in (
         ("model/base_model", ModelConfig),
         ("answer/base_answer", AnswerConfig),
-        ("eval/base_benchmark", BenchmarkConfig),
+        ("eval/base_benchmark", _open(BenchmarkConfig, "options")),
         ("logger/base_wandb", WandbConfig),
         ("logger/base_tensorboard", TensorboardConfig),
     ):
@@ -463,6 +470,13 @@ def _hide_schemas(store: ConfigStore) -> None:
     store.list = visible  # type: ignore[method-assign]
 
 
+def _open(schema: type, key: str) -> DictConfig:
+    """A schema with a dictionary that takes new keys on the command line, without a `+`."""
+    node = OmegaConf.structured(schema)
+    OmegaConf.set_struct(node._get_node(key), False)
+    return node
+
+
 def _writable(schema: type) -> DictConfig:
     """OmegaConf makes a frozen dataclass read-only; Hydra has yet to merge YAML into it."""
     node = OmegaConf.structured(schema)
@@ -474,7 +488,22 @@ def _writable(schema: type) -> DictConfig:
     return node
 
 
-# -- from a composed configuration to typed objects ---------------------------------------------
+# -- from plain values and composed configurations to typed objects ------------------------------
+
+
+def built(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """A plug-in of plain values, each of which has to fit the type of its field.
+
+    Raises InputError, which begins with `where` and the name of the value.
+    """
+    node = _writable(cls)
+    for name, value in values.items():
+        try:
+            node = OmegaConf.merge(node, {name: value})
+        except OmegaConfBaseException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{where}.{name}={value}: {reason}") from error
+    return OmegaConf.to_object(node)
 
 
 def typed(composed: DictConfig, choices: Mapping[str, str] = MappingProxyType({})) -> Config:
@@ -573,8 +602,8 @@ def _capped(sft: SftConfig, most: int) -> list[int]:
 
 def check(config: Config, choices: Mapping[str, str] = MappingProxyType({})) -> None:
     """The rules between fields. Each message names the key, the value and the way out."""
-    check_trainer(config.trainer)
-    for rule in (_check_numbers, _check_choices, check_protocol, _check_rl, _check_stages):
+    rules = (_check_trainer, _check_numbers, _check_choices, check_protocol, _check_rl)
+    for rule in (*rules, _check_stages):
         rule(config)
     check_parts(parts_of(config, choices))
 
@@ -670,18 +699,24 @@ def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
         refuse_unknown(key, value, legal)
 
 
-def check_trainer(trainer: TrainerConfig) -> None:
-    """The rules of `trainer`, the same for training runs and for evaluations."""
-    _refuse_small(
-        {
-            "trainer.checkpoint_every": (trainer.checkpoint_every, 1),
-            "trainer.threads": (trainer.threads or 1, 1),
-        }
-    )
+def check_devices(trainer: DeviceConfig) -> None:
+    """The rules of `trainer`, as far as they are the same for training runs and evaluations."""
+    threads = 1 if trainer.threads is None else trainer.threads
+    _refuse_small({"trainer.devices": (trainer.devices, 1), "trainer.threads": (threads, 1)})
     _refuse_unknown(
         {
             "trainer.progress": (trainer.progress, ("auto", "rich", "plain", "quiet")),
             "trainer.accelerator": (trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps")),
+        }
+    )
+
+
+def _check_trainer(config: Config) -> None:
+    trainer = config.trainer
+    check_devices(trainer)
+    _refuse_small({"trainer.checkpoint_every": (trainer.checkpoint_every, 1)})
+    _refuse_unknown(
+        {
             "trainer.precision": (trainer.precision, PRECISIONS),
             "trainer.profiler": (trainer.profiler or "simple", ("simple", "advanced")),
         }

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,15 @@ def inside(*overrides: str) -> Outcome:
     """`python run.py overrides...` in this process, in the current folder."""
     from latentbench.cli import main
 
+    return called(main, PROGRAM, *overrides)
+
+
+def called(main: Callable[[], Any], program: str, *overrides: str) -> Outcome:
+    """The `main` of a command line in this process, in the current folder."""
     root = logging.getLogger()
     arguments, handlers, level = sys.argv, root.handlers, root.level
     pipe = signal.getsignal(signal.SIGPIPE)  # --cfg and its like set it, as befits their process
-    sys.argv = [PROGRAM, *overrides]
+    sys.argv = [program, *overrides]
     out, err, code = io.StringIO(), io.StringIO(), 0
     try:
         with redirect_stdout(out), redirect_stderr(err):

@@ -12,12 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from latentbench.errors import InputError
+from latentbench.models import hub_file
 
 # What FSDP, DDP and torch.compile put before the names of a module that they wrap.
 WRAPPERS = ("_fsdp_wrapped_module.", "_orig_mod.", "module.")
 # Buffers of older transformers, constants that are no weights.
 CONSTANT = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")
 WIDTH_OF_A_HEAD = 64
+# From whose shapes the size of a GPT-2 is read.
+NEEDED = ("h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight", "wte.weight", "wpe.weight")
 
 
 def find(source: str, revision: str | None, names: Sequence[str]) -> Path:
@@ -35,26 +38,13 @@ def find(source: str, revision: str | None, names: Sequence[str]) -> Path:
         raise InputError(f"source={source}: holds none of {', '.join(names)}; name the file itself")
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         raise InputError(f"source={source}: no such file; give a file, a directory or a hub id")
-    return _download(source, revision, names)
-
-
-def _download(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    reason = "it has none of them"
     for name in names:
-        try:
-            return Path(hf_hub_download(hub_id, name, revision=revision))
-        except EntryNotFoundError:
-            continue
-        except Exception as error:
-            # No common base class: offline, refused, gated and renamed each raise their own.
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
-            break
+        found = hub_file(source, name, revision, f"source={source}")
+        if found is not None:
+            return found
     raise InputError(
-        f"source={hub_id}: {', '.join(names)} cannot be had from the hub ({reason}); download it "
-        "and give source=<file>"
+        f"source={source}: the hub has none of {', '.join(names)} there; download what it has and "
+        "give source=<file>"
     )
 
 
@@ -97,10 +87,11 @@ def gpt2(state: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tens
     kept = {n: t.float() for n, t in state.items() if not CONSTANT.search(n)}
     head = kept.pop("lm_head.weight", None)
     table = kept.setdefault("transformer.wte.weight", head) if head is not None else None
-    if "transformer.wte.weight" not in kept or "transformer.h.0.attn.c_attn.weight" not in kept:
+    absent = [f"transformer.{name}" for name in NEEDED if f"transformer.{name}" not in kept]
+    if absent:
         raise InputError(
-            f"source={source}: no GPT-2 weights (transformer.h.0.attn.c_attn.weight); only GPT-2 "
-            "checkpoints can be converted"
+            f"source={source}: no GPT-2 weights (it lacks {absent[0]}); only GPT-2 checkpoints can "
+            "be converted"
         )
     if head is not None and table is not None and not torch.equal(head, table):
         raise InputError(

@@ -41,15 +41,20 @@ def from_state(
         heads=heads_of(weights, options.heads),
         tokens=TOKENS,
         pad=None,
-        metadata={
-            "latents": latents if options.latents is None else options.latents,
-            "carrier": "hidden",
-            "carrier_settings": {},
-            "template": TEMPLATE,
-            "marker": "#",
-            "budget": 64,
-            "method": method,
-            "data": "gsm8k",
-            "model": "gpt2",
-        },
+        metadata=metadata(latents, options, method),
     )
+
+
+def metadata(latents: int, options: Options, method: str) -> dict:
+    """latentbench.json of a model that thinks in its own hidden states."""
+    return {
+        "latents": latents if options.latents is None else options.latents,
+        "carrier": "hidden",
+        "carrier_settings": {},
+        "template": TEMPLATE,
+        "marker": "#",
+        "budget": 64,
+        "method": method,
+        "data": "gsm8k",
+        "model": "gpt2",
+    }

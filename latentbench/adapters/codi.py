@@ -36,7 +36,7 @@ def from_state(
         raise InputError(
             f"source={source}: no tensor begins with codi.; a CODI checkpoint was expected"
         )
-    weights = gpt2(merged(base, options.alpha), source)
+    weights = gpt2(merged(base, options.alpha, source), source)
     carrier = projector(state, PROJECTOR, source)
     return Converted(
         state=_with_row_for_latent(weights),
@@ -48,16 +48,23 @@ def from_state(
     )
 
 
-def merged(state: Mapping[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
-    """Weights with their LoRA added: W + (alpha / r) (B A)^T, GPT-2's maps being [in, out]."""
+def merged(state: Mapping[str, torch.Tensor], alpha: float, source: str) -> dict[str, torch.Tensor]:
+    """Weights with their LoRA added: W + (alpha / r) (B A)^T, GPT-2's maps being [in, out].
+
+    Raises InputError for half a LoRA, or one beside no weight.
+    """
     plain: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         if ".lora_" not in name:
             plain[name.replace(".base_layer.", ".")] = tensor.float()
     for name, tensor in state.items():
         if ".lora_A." in name:
-            down, up = tensor.double(), state[name.replace(".lora_A.", ".lora_B.")].double()
+            other = name.replace(".lora_A.", ".lora_B.")
             target = name.partition(".lora_A.")[0] + ".weight"
+            if other not in state or target not in plain:
+                lacking = target if other in state else other
+                raise InputError(f"source={source}: has {name} but no {lacking}; copy it again")
+            down, up = tensor.double(), state[other].double()
             change = (up @ down).T * (alpha / down.shape[0])
             plain[target] = (plain[target].double() + change).float()
     return plain

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 import torch
 
+from latentbench.evaluation.grading import failures_of
 from latentbench.evaluation.interventions import forced_thoughts, needs_thoughts, thoughts_of
 from latentbench.keys import Purpose, rollout_keys, uniforms
 from latentbench.layout import Layout
@@ -24,7 +25,8 @@ class Benchmark:
     """Items to be answered, as prompts, under the name that stands in every table.
 
     `questions` are the prompts' texts as published, for a person to read. `reward` grades the
-    answers; `grader` is its name and settings as plain values.
+    answers; `grader` is its name and settings as plain values; `provenance` says where the data
+    set is from and which edition of it was read.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Benchmark:
     questions: tuple[str, ...] = ()
     reward: Any = None
     grader: tuple[str, Mapping[str, Any]] = ("", {})
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Examination:
         self, prompt: Prompt, decode: str, sample: int, answer: Mapping[str, Any]
     ) -> dict[str, Any]:
         text, reward = answer["answer_text"], self.benchmark.reward
+        before = failures_of(reward)
+        correct = bool(reward(text, prompt.gold) == 1.0)
         return {
             "benchmark": self.benchmark.name,
             "item": item_name(prompt),
@@ -96,10 +101,11 @@ class Examination:
             "answer_text": text,
             "prediction": reward.extract(text),
             "gold": prompt.gold,
-            "correct": bool(reward(text, prompt.gold) == 1.0),
+            "correct": correct,
             "truncated": answer["truncated"],
             "latent_steps": self.policy.latents,
             "answer_tokens": answer["answer_tokens"],
+            "grader_failed": failures_of(reward) > before,
         }
 
     def _answers(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentbench.errors import InputError
+from latentbench.evaluation.grading import failures_of
 
 # Of a long answer its end is shown: the final answer stands there.
 _SHOWN = 200
@@ -25,12 +26,15 @@ class Disagreement:
 @dataclass(frozen=True)
 class SecondOpinion:
     """`disagreements` among `compared` answers; `not_compared` have a gold answer that the second
-    grader cannot read. `examples` are the first ones that differ, in the order of the answers."""
+    grader cannot read. `examples` are the first ones that differ, in the order of the answers;
+    `failures`, how many comparisons of the second grader came to no end, so counted as not equal.
+    """
 
     compared: int
     disagreements: int
     not_compared: int
     examples: tuple[Disagreement, ...]
+    failures: int = 0
 
     @property
     def rate(self) -> float | None:
@@ -50,7 +54,7 @@ def second_opinion(
     `texts`, `golds` and `verdicts` [answer] belong together; ValueError when their lengths differ.
     """
     gradable: dict[str, bool] = {}
-    compared, found, shown = 0, 0, []
+    compared, found, shown, before = 0, 0, [], failures_of(second)
     for text, gold, first in zip(texts, golds, verdicts, strict=True):
         if gold not in gradable:
             gradable[gold] = _gradable(second, gold)
@@ -62,7 +66,8 @@ def second_opinion(
             found += 1
             if len(shown) < examples:
                 shown.append(Disagreement(text[-_SHOWN:], gold, bool(first), other))
-    return SecondOpinion(compared, found, len(texts) - compared, tuple(shown))
+    failures = failures_of(second) - before
+    return SecondOpinion(compared, found, len(texts) - compared, tuple(shown), failures)
 
 
 def _gradable(grader: Any, gold: str) -> bool:

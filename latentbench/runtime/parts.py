@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 
 from latentbench.errors import InputError
+from latentbench.models import config_text
 from latentbench.runtime.files import sweep_partial_files, write_atomically
 from latentbench.runtime.provenance import digest
 
@@ -53,8 +55,9 @@ class Parts:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """A hash of all parameters and buffers of a model in memory, by name."""
-    content = hashlib.sha256()
+    """A hash of a model in memory: its configuration, all parameters and buffers by name."""
+    settings = json.loads(model.config.to_json_string(use_diff=False))
+    content = hashlib.sha256(config_text(settings).encode())
     for name, tensor in sorted(model.state_dict().items()):
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().flatten()

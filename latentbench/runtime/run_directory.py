@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentbench.errors import InputError
 from latentbench.runtime.files import write_atomically, write_json
+from latentbench.runtime.signals import Preempted
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -96,6 +99,32 @@ class RunDirectory:
                 f"(inputs {recorded}, now {inputs}); choose another directory, or give it back "
                 "what it was made from"
             )
+
+    def check_inputs(self, todays: Callable[[], str]) -> None:
+        """Before a completed run is shown again: refuse when it was made from something else.
+
+        Where its data or weights are out of reach today there is nothing to compare with.
+        """
+        if self.result.get("inputs") is None:
+            return
+        try:
+            inputs = todays()
+        except InputError as error:
+            log.info("not compared with today's data, tokenizer and weights: %s", error)
+            return
+        self.refuse_other_inputs(inputs)
+
+    @contextmanager
+    def recording_failure(self, timing: Mapping[str, float]) -> Iterator[None]:
+        """Record what goes wrong within as `failed`, or `preempted` on a signal, and raise it."""
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, Preempted | KeyboardInterrupt)
+            status = "preempted" if stopped else "failed"
+            reason = f"{type(error).__name__}: {error}"
+            self.record(status=status, error=reason, timing=timing)
+            raise
 
     def _refuse_strangers(self, run_id: str) -> None:
         if self.path.is_file():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from latentbench.carrier.hidden import Hidden
@@ -373,8 +373,22 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     state = coconut_state(model)
     del state["base_causallm.transformer.h.1.mlp.c_fc.bias"]
     torch.save(state, short)
+    half = tmp_path / "half.bin"
+    lora, _ = codi_state(random_gpt2(BASE + 3, seed=3), published_projector(4), 5)
+    torch.save({n: t for n, t in lora.items() if "c_fc.lora_B" not in n}, half)
+    placeless = tmp_path / "placeless.bin"
+    torch.save({n: t for n, t in coconut_state(model).items() if ".wpe." not in n}, placeless)
+    uneven = tmp_path / "uneven.bin"
+    bias = "base_causallm.transformer.h.1.mlp.c_fc.bias"
+    torch.save(coconut_state(model) | {bias: torch.ones(3)}, uneven)
     pieces = {
         (): None,
+        ("from=codi", f"source={half}", out): "lora_A.default.weight but no",
+        ("from=coconut_pt", f"source={placeless}", out): "it lacks transformer.wpe.weight",
+        ("from=coconut_pt", f"source={uneven}", out, "heads=4", "tokenizer=character"): "one width",
+        ("from=coconut_pt", f"source={good}", f"out={good}/o", "heads=4", "tokenizer=character"): (
+            "cannot be written (File exists)"
+        ),
         ("from=coconut_pt", out): "source has no value",
         ("from=coco", f"source={good}", out): "from=coco: choose one of coconut_pt, codi",
         ("source", out): "source: not one of",
@@ -396,6 +410,17 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
             assert piece in wrong(capsys, *arguments)
             assert not (tmp_path / "o").exists()
     assert not list(tmp_path.glob(".o.*"))
+
+
+def test_alpha_of_zero_leaves_lora_out(tmp_path: Path) -> None:
+    """It is a number like any other, not an alpha that was not given."""
+    state, _ = codi_state(random_gpt2(BASE + 3, seed=3), published_projector(4), 5)
+    torch.save(state, tmp_path / "c.bin")
+    source = (f"source={tmp_path / 'c.bin'}", f"out={tmp_path / 'o'}", f"heads={HEADS}")
+    convert_ok("from=codi", *source, "alpha=0")
+    found = load_file(tmp_path / "o" / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
+    base = state["codi.base_model.model.transformer.h.0.mlp.c_fc.base_layer.weight"]
+    assert torch.equal(found, base.float())
 
 
 def test_a_tokenizer_with_other_rows_is_refused(

@@ -33,7 +33,16 @@ def test_metrics_of_a_known_frame() -> None:
         "b/truncated": pytest.approx(1 / 3),
         "b/answer_tokens": pytest.approx(8 / 3),
         "b/latent_steps": 2.0,
+        "b/sampled_truncated": pytest.approx(3 / 12),
+        "b/sampled_answer_tokens": pytest.approx((9 * 2 + 3 * 4) / 12),
     }
+
+
+def test_gradings_that_came_to_no_end_are_counted() -> None:
+    items = frame({"x": "rw", "y": "ww"}, {"x": "r", "y": "w"})
+    failed = items.assign(grader_failed=[False, True, True, False, False, True])
+    assert summary_metrics(failed, [1])["b/grader_failures"] == 3.0
+    assert "b/grader_failures" not in summary_metrics(items, [1])
 
 
 def test_init_is_prefixed_and_row_order_does_not_matter() -> None:
@@ -59,6 +68,8 @@ def test_one_decoding_alone() -> None:
         "b/truncated": 0.5,
         "b/answer_tokens": 3.0,
         "b/latent_steps": 2.0,
+        "b/sampled_truncated": 0.5,
+        "b/sampled_answer_tokens": 3.0,
     }
 
 

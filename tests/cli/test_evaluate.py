@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -12,16 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
-from driver import QUICK, Outcome, inside, tree
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+from driver import QUICK, Outcome, called, inside, tree
 
 RUN = (*QUICK, "method=coconut", "hydra.run.dir=run")
 ASKED = ("checkpoint=run", "eval=[arithmetic]", "protocol.samples=2", "protocol.ks=[1,2]")
@@ -31,36 +27,49 @@ def evaluated(*overrides: str) -> Outcome:
     """`python -m latentbench.evaluate overrides...` in this process."""
     from latentbench.evaluate import main
 
-    root = logging.getLogger()
-    arguments, handlers, level = sys.argv, root.handlers, root.level
-    pipe = signal.getsignal(signal.SIGPIPE)
-    sys.argv = ["evaluate.py", *overrides]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        sys.argv, root.handlers = arguments, handlers
-        root.setLevel(level)
-        signal.signal(signal.SIGPIPE, pipe)
-        GlobalHydra.instance().clear()
-        HydraConfig.instance().cfg = None
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return called(main, "evaluate.py", *overrides)
 
 
-def started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
+# A process whose grader stops for good after some answers, so that a signal always meets it there.
+STALLED = """
+import itertools, time
+from latentbench.reward.exact_number import ExactNumber
+graded, grade = itertools.count(), ExactNumber.__call__
+def stalled(*arguments):
+    if next(graded) >= {answers}:
+        time.sleep(3600)
+    return grade(*arguments)
+ExactNumber.__call__ = stalled
+from latentbench.evaluate import main
+main()
+"""
+
+
+def started(folder: Path, *overrides: str, stalls: int | None = None) -> subprocess.Popen[str]:
+    """The command as a process of its own; it `stalls` after so many graded answers."""
     calm = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    what = ["-m", "latentbench.evaluate"]
+    if stalls is not None:
+        what = ["-c", STALLED.format(answers=stalls)]
     return subprocess.Popen(
-        [sys.executable, "-m", "latentbench.evaluate", *overrides],
+        [sys.executable, *what, *overrides],
         cwd=folder,
         env=os.environ | calm,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for_parts(folder: Path, count: int, program: subprocess.Popen[str]) -> None:
+    """Until so many parts are written; the program must still be at it."""
+    while len(parts_in(folder)) < count:
+        assert program.poll() is None, program.communicate()
+        time.sleep(0.01)
+
+
+def parts_in(folder: Path) -> list[Path]:
+    return list(folder.glob("evaluation/*/*.parquet"))
 
 
 @pytest.fixture(scope="module")
@@ -115,23 +124,57 @@ def test_a_run_is_tested_again_as_it_tested_itself(here: Path) -> None:
 
 
 def test_a_model_directory_says_what_it_needs(here: Path) -> None:
-    """The exported model alone: on the hub or on disk, without its run."""
+    """The exported model alone, on the hub or on disk: its own data set with its own knobs, graded
+    as in its run. With the default knobs some test items would be training items."""
     shutil.copytree(here / "run" / "model", here / "exported")
-    options = ("eval.arithmetic.limit=12", "answer.budget=8")
-    foreign = dict(lengths=[1], n_train=60, n_validation=10, n_test=12)
-    from latentbench.data.arithmetic import Arithmetic
-
-    original = Arithmetic.load
-    with pytest.MonkeyPatch.context() as patch:
-        # the file knows the model's own data set by name alone; its knobs are not in it
-        known = Arithmetic(**foreign)
-        patch.setattr(Arithmetic, "load", lambda _self, *splits: original(known, *splits))
-        outcome = evaluated("checkpoint=exported", *ASKED[1:], *options, "hydra.run.dir=alone")
+    outcome = evaluated("checkpoint=exported", *ASKED[1:], "hydra.run.dir=alone")
     assert outcome.code == 0, outcome
     pd.testing.assert_frame_equal(rows(here / "alone"), rows(here / "run"))
     first, alone = result(here / "run"), result(here / "alone")
-    for name in ("method", "data", "model", "seed", "protocol_id"):
-        assert alone[name] == first[name]
+    for name in ("method", "data", "model", "seed", "protocol_id", "metrics", "benchmarks"):
+        assert alone[name] == first[name], name
+    assert "not compared" not in outcome.out
+    record = json.loads((here / "exported" / "latentbench.json").read_text())
+    assert record["config"]["data"] == first["config"]["data"]
+    assert "root" not in record["config"]["init"]
+
+
+def test_an_old_model_directory_is_not_compared(here: Path) -> None:
+    """Without the knobs of its data set there is nothing to compare with, and the log says so."""
+    file = here / "run" / "model" / "latentbench.json"
+    record = json.loads(file.read_text())
+    del record["config"]
+    file.write_text(json.dumps(record))
+    shutil.copytree(file.parent, here / "old")
+    options = ("eval.arithmetic.options={lengths:[1],n_train:60,n_validation:10,n_test:12}",)
+    outcome = evaluated("checkpoint=old", *ASKED[1:], *options, "hydra.run.dir=alone")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("not compared with its training questions") == 1
+    assert rows(here / "alone")["item"].tolist() == rows(here / "run")["item"].tolist()
+
+
+def test_the_parts_of_a_method_may_be_presets(here: Path) -> None:
+    """LEPO's carrier is one: an option without a plug-in file of its name."""
+    run = (*QUICK, "method=lepo", "noise=two_sided_gumbel", "rl.updates=1", "hydra.run.dir=lepo")
+    outcome = inside(*run)
+    assert outcome.code == 0, outcome
+    for checkpoint in ("lepo", "lepo/model"):
+        again = f"again/{checkpoint}"
+        outcome = evaluated(f"checkpoint={checkpoint}", *ASKED[1:], f"hydra.run.dir={again}")
+        assert outcome.code == 0, outcome
+        pd.testing.assert_frame_equal(
+            rows(here / again), rows(here / "lepo").query("stage=='final'").reset_index(drop=True)
+        )
+
+
+def test_where_the_items_are_from_is_recorded(here: Path) -> None:
+    """Both stories: each benchmark's data set, edition and grader, the marker beside it."""
+    assert evaluated(*ASKED, "hydra.run.dir=again").code == 0
+    for folder in ("run", "again"):
+        ((name, found),) = result(here / folder)["benchmarks"].items()
+        assert (name, found["items"], found["grader"]) == ("arithmetic", 12, "exact_number")
+        assert found["grader_settings"] == {"marker": "#"}
+        assert found["provenance"] == result(here / "run")["provenance"]["data"]
 
 
 def test_a_model_of_others_needs_its_latents_told(here: Path) -> None:
@@ -175,42 +218,85 @@ def test_killed_in_the_middle(moment: int, here: Path) -> None:
     """kill -9 after some parts; the same command answers the rest, and the files are the same."""
     small = (*ASKED, "protocol.batch_rows=4", "eval.arithmetic.limit=12")
     assert evaluated(*small, "hydra.run.dir=whole").code == 0
-    # slow enough to be met in the middle: many more samples would change the answers' file
-    program = started(here, *small, "hydra.run.dir=cut")
-    deadline = time.monotonic() + 120
-    parts = lambda: list((here / "cut").glob("evaluation/*/*.parquet"))  # noqa: E731
-    while program.poll() is None and len(parts()) < moment and time.monotonic() < deadline:
-        time.sleep(0.001)
-    program.kill()
-    program.communicate()
-    done = sum(len(set(pd.read_parquet(path)["item"])) for path in parts())
+    # a part are two items with three answers each
+    with started(here, *small, "hydra.run.dir=cut", stalls=6 * moment + 1) as program:
+        wait_for_parts(here / "cut", moment, program)
+        program.kill()
+        program.communicate()
+    assert program.returncode == -signal.SIGKILL
+    done = sum(len(set(pd.read_parquet(path)["item"])) for path in parts_in(here / "cut"))
+    assert done == 2 * moment
     outcome = evaluated(*small, "hydra.run.dir=cut")
     assert outcome.code == 0, outcome
     for name in ("items.parquet", "questions.parquet"):
         assert (here / "cut" / name).read_bytes() == (here / "whole" / name).read_bytes()
-    if program.returncode == -signal.SIGKILL and done:
-        answered = [line for line in outcome.out.splitlines() if "accuracy" in line]
-        first = int(answered[0].split("arithmetic ")[1].split("/")[0]) if answered else 12
-        assert first > done or done == 12
+    answered = [line for line in outcome.out.splitlines() if "accuracy" in line]
+    assert int(answered[0].split("arithmetic ")[1].split("/")[0]) > done
     assert result(here / "cut")["metrics"] == result(here / "whole")["metrics"]
 
 
 def test_sigterm_leaves_a_record_and_the_parts(here: Path) -> None:
-    program = started(
-        here, *ASKED, "protocol.batch_rows=2", "protocol.samples=2", "hydra.run.dir=cut"
-    )
-    deadline = time.monotonic() + 120
-    while program.poll() is None and time.monotonic() < deadline:
-        if list((here / "cut").glob("evaluation/*/*.parquet")):
-            program.terminate()
-            break
-        time.sleep(0.001)
-    _, err = program.communicate()
-    if program.returncode == 143:  # else it had come to its end
-        assert "the same command carries on" in err
-        assert result(here / "cut")["status"] == "preempted"
-    assert evaluated(*ASKED, "protocol.batch_rows=2", "hydra.run.dir=cut").code == 0
+    asked = (*ASKED, "protocol.batch_rows=2", "hydra.run.dir=cut")
+    with started(here, *asked, stalls=4) as program:
+        wait_for_parts(here / "cut", 1, program)
+        program.terminate()
+        _, err = program.communicate()
+    assert program.returncode == 143 and "the same command carries on" in err
+    assert result(here / "cut")["status"] == "preempted"
+    assert evaluated(*asked).code == 0
     assert result(here / "cut")["status"] == "completed"
+
+
+class Stopping:
+    """Notes which items are answered, and stops the evaluation after so many parts."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int | None) -> None:
+        from latentbench.evaluation.benchmark import Examination
+
+        self.left, self.answered, original = after, list[int](), Examination.answer
+
+        def answer(examination: Any, places: Any, forced: Any) -> pd.DataFrame:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left = None if self.left is None else self.left - 1
+            self.answered += places
+            return original(examination, places, forced)
+
+        patch.setattr(Examination, "answer", answer)
+
+
+def plain_gpt2(folder: Path) -> None:
+    """A GPT-2 of others, whose vocabulary knows no latent markers."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from latentbench.tokenizer import character_tokenizer
+
+    tokenizer = character_tokenizer()
+    eos = tokenizer.eos_token_id
+    shape: Any = {"n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        size = len(tokenizer)
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=size, **shape, bos_token_id=eos, eos_token_id=eos)
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def test_a_plain_model_is_carried_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows for the markers are new at every load, and the same ones."""
+    plain_gpt2(here / "plain")
+    asked = ("checkpoint=plain", "latents=0", *ASKED[1:], "answer.budget=4", "hydra.run.dir=cut")
+    asked = (*asked, "eval.arithmetic.limit=6", "protocol.batch_rows=4")
+    stopping = Stopping(monkeypatch, after=2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(*asked)
+    assert len(stopping.answered) == 4
+    stopping.left = None
+    assert evaluated(*asked).code == 0
+    assert sorted(stopping.answered) == list(range(6))
 
 
 def test_accuracy_against_the_number_of_latent_steps(here: Path) -> None:
@@ -247,6 +333,57 @@ def test_two_processes_give_the_file_of_one(here: Path) -> None:
     for name in ("items.parquet", "questions.parquet", "latents.parquet"):
         assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
     assert "process 1 of 2" in out
+
+
+def test_more_processes_than_parts(here: Path) -> None:
+    """One item for two processes: the second has nothing to do."""
+    small = (*ASKED, "eval.arithmetic.limit=1", "trainer.accelerator=cpu")
+    assert evaluated(*small, "hydra.run.dir=one").code == 0
+    program = started(here, *small, "trainer.devices=2", "hydra.run.dir=two")
+    out, err = program.communicate(timeout=300)
+    assert program.returncode == 0, out + err
+    for name in ("items.parquet", "latents.parquet"):
+        assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
+
+
+def write_svamp(root: Path, answer: int) -> str:
+    """A file of another edition, and its digest."""
+    row = {"Body": "Ann has 3 eggs and finds 2.", "Question": "How many?", "Answer": answer}
+    content = json.dumps(row) + "\n"
+    (root / "svamp").mkdir(parents=True, exist_ok=True)
+    (root / "svamp" / "test.jsonl").write_text(content)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("program", ["run.py", "latentbench.evaluate"])
+def test_a_result_of_other_files_is_not_shown_again(program: str, here: Path) -> None:
+    """The same command after the benchmark's file was swapped below the same root."""
+    digests = [write_svamp(here / "files", answer) for answer in (6, 5)]
+    asked = (
+        *("eval=[svamp]", "protocol.samples=1", "protocol.ks=[1]", "answer.budget=2"),
+        *("eval.svamp.root=files", f"eval.svamp.options={{sha256:[{','.join(digests)}]}}"),
+        "hydra.run.dir=again",
+    )
+
+    def answered() -> Outcome:
+        if program == "run.py":
+            return inside(*QUICK, "method=no_cot", *asked)
+        return evaluated("checkpoint=run", *asked)
+
+    outcome = answered()
+    assert outcome.code == 0, outcome
+    found = result(here / "again")["benchmarks"]["svamp"]["provenance"]["files"]
+    assert found["svamp/test.jsonl"]["sha256"] == digests[1]
+    assert "already completed" in answered().out
+    shutil.copytree(here / "files", here / "elsewhere")
+    write_svamp(here / "files", 6)
+    before = tree(here / "again")
+    outcome = answered()
+    assert outcome.code == 2 and "was made from other data" in outcome.err, outcome
+    assert tree(here / "again") == before
+    shutil.rmtree(here / "files")
+    outcome = answered()
+    assert outcome.code == 0 and "not compared with today's data" in outcome.out
 
 
 # -- bad input ------------------------------------------------------------------------------------
@@ -291,15 +428,52 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         "checkpoint=some/model eval=[arithmetic] latents=2",
         ("checkpoint=some/model", "directory"),
     ),
-    "nothing known": (
+    "no such directory, or a hub out of reach": (
         "checkpoint=some/model eval=[arithmetic]",
-        ("some/model", "latents=<number>"),
+        ("checkpoint=some/model: no such directory here", "hub (LocalEntryNotFoundError"),
+    ),
+    "an empty directory": ("checkpoint=empty eval=[arithmetic]", ("empty: holds no model",)),
+    "a torn configuration": (
+        "checkpoint=torn eval=[arithmetic] latents=1",
+        ("checkpoint=torn: its config.json cannot be read",),
+    ),
+    "a precision": (
+        "checkpoint=run eval=[arithmetic] trainer.precision=bf16-mixed",
+        ("trainer.precision", "precision"),
+    ),
+    "knobs of the own data set": (
+        "checkpoint=run eval=[arithmetic] eval.arithmetic.options={n_test:3}",
+        ("eval.arithmetic.options", "leave it out"),
+    ),
+    "a word for a number": (
+        "checkpoint=run eval=[prontoqa_gen] eval.prontoqa_gen.options={n_test:abc}",
+        ("eval.prontoqa_gen.options.n_test=abc", "Integer"),
+    ),
+    "a number for a list": (
+        "checkpoint=run eval=[svamp] eval.svamp.options={sha256:3}",
+        ("eval.svamp.options.sha256=3", "list"),
+    ),
+    "a word for a share": (
+        "checkpoint=run eval=[dapo_math] eval.dapo_math.options.held_out=a",
+        ("eval.dapo_math.options.held_out=a", "Float"),
+    ),
+    "a share out of range": (
+        "checkpoint=run eval=[dapo_math] eval.dapo_math.options.held_out=2",
+        ("eval.dapo_math.options.held_out=2",),
+    ),
+    "a set that is not on the hub": (
+        "checkpoint=run eval=[prosqa] eval.prosqa.root=hub",
+        ("eval.prosqa.root=hub: prosqa is not on the hub", "eval.prosqa.root=<directory>"),
+    ),
+    "a hub out of reach": (
+        "checkpoint=run eval=[svamp] eval.svamp.root=hub",
+        ("eval.svamp.root=hub: ChilleD/SVAMP", "cannot be had from the hub"),
     ),
     "unfinished run": ("checkpoint=unfinished eval=[arithmetic]", ("unfinished", "is failed")),
     "an evaluation": ("checkpoint=evaluated eval=[arithmetic]", ("evaluated", "without a model")),
     "data out of reach": (
         "checkpoint=run eval=[gsm8k] eval.gsm8k.root=nowhere",
-        ("nowhere", "no such directory"),
+        ("eval.gsm8k.root=nowhere: no such directory",),
     ),
 }
 
@@ -318,6 +492,9 @@ def test_refused_in_one_line(name: str, here: Path, monkeypatch: pytest.MonkeyPa
     for folder, status in (("unfinished", "failed"), ("evaluated", "completed")):
         (here / folder).mkdir()
         (here / folder / "result.json").write_text(json.dumps({"status": status}))
+    (here / "empty").mkdir()
+    (here / "torn").mkdir()
+    (here / "torn" / "config.json").write_text("{")
     before = tree(here)
     overrides, pieces = REFUSED[name]
     outcome = evaluated(*overrides.split())
@@ -363,6 +540,38 @@ class OtherSet:
         return Splits(
             [], [], [Item(f"{i}+{i}=", (), str(2 * i)) for i in range(3)], {"digest": "x"}
         )
+
+
+def test_a_benchmark_speaks_of_its_own_keys(tmp_path: Path) -> None:
+    """Not of `data.<key>`, which is the training set's; and of the hub where that is a way out."""
+    from latentbench.errors import InputError
+    from latentbench.layout import Layout
+    from latentbench.preflight import Home, load_benchmark
+    from latentbench.records import Template
+    from latentbench.reward.exact_number import ExactNumber
+    from latentbench.schema import BenchmarkConfig
+    from latentbench.tokenizer import add_markers, character_tokenizer
+
+    tokenizer = character_tokenizer()
+    layout = Layout(tokenizer, add_markers(tokenizer), Template(), True)
+    home = Home("own", None, str(tmp_path), ExactNumber(), "exact_number")
+
+    def refusal(**chosen: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            load_benchmark("svamp", BenchmarkConfig(**chosen), home, "test", None, layout)
+        return str(caught.value)
+
+    assert refusal().endswith("; or take it from the hub: eval.svamp.root=hub")
+    nowhere = str(tmp_path / "nowhere")
+    line = refusal(root=nowhere)
+    assert line.startswith(f"eval.svamp.root={nowhere}: no such directory") and "hub" not in line
+    digest = write_svamp(tmp_path, 5)
+    line = refusal(root=str(tmp_path))
+    assert f"or accept it: eval.svamp.options.sha256=[{digest}]" in line and "data=" not in line
+    chosen = BenchmarkConfig(root=str(tmp_path), options={"sha256": [digest]})
+    assert len(load_benchmark("svamp", chosen, home, "test", None, layout).prompts) == 1
+    line = refusal(root="hub", options={"sha256": [digest]})
+    assert line.startswith("eval.svamp.options.sha256=[") and "eval.svamp.root=<directory>" in line
 
 
 def test_each_benchmark_has_its_own_grader(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,12 @@ from latentbench.evaluation.interventions import (
     steps_under,
     thoughts_of,
 )
-from latentbench.evaluation_stage import check_protocol_fits, evaluate, protocol_identity
+from latentbench.evaluation_stage import (
+    benchmarks_record,
+    check_protocol_fits,
+    evaluate,
+    protocol_identity,
+)
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy import Policy
 from latentbench.records import NoiseRecord, Prompt, collate_prompts
@@ -133,7 +138,11 @@ def in_slots(kind: str, own: torch.Tensor) -> list[Any]:
         return [list(sum(own[1:], own[0]) / items)] * items
     uids = [prompt.uid for prompt in benchmark().prompts]
     if kind == "shuffle":
-        return [list(own[other]) for other in derangement(uids, 0)]
+        words = (0, 0, 10, 1, 0, 0, 0)  # one cycle through the items in the order of their uids
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+        cycle, ordered = generator.permutation(items).tolist(), sorted(uids)
+        after = {ordered[a]: ordered[b] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True)}
+        return [list(own[uids.index(after[uid])]) for uid in uids]
     mean = own.numpy().mean(axis=0)
     deviation = np.sqrt(((own.numpy() - mean) ** 2).mean(axis=0))
     drawn = []
@@ -349,7 +358,7 @@ def test_weights_have_a_fingerprint() -> None:
 
 def test_rows_have_the_columns_that_the_analysis_reads(policy: Policy, tmp_path: Path) -> None:
     rows = run(policy, tmp_path, protocol())
-    assert tuple(rows.columns) == ITEM_COLUMNS
+    assert tuple(rows.columns) == (*ITEM_COLUMNS, "grader_failed")
     names = [item_name(prompt) for prompt in benchmark().prompts]
     assert rows["item"].tolist() == [name for name in names for _ in range(3)]
     assert rows["decode"].tolist() == ["greedy", "sampled", "sampled"] * 7
@@ -404,10 +413,65 @@ def test_a_result_under_another_protocol_never_shares_a_table() -> None:
         protocol_identity(protocol(intervention="skip"), 5, 3, tests),
         protocol_identity(protocol(latent_steps=0), 5, 3, tests),
         protocol_identity(protocol(), 6, 3, tests),
-        protocol_identity(protocol(), 5, 3, [replace(tests[0], grader=("first", {"marker": "x"}))]),
+        protocol_identity(protocol(), 5, 3, [replace(tests[0], grader=("first", {"relative": 1}))]),
+        protocol_identity(protocol(), 5, 3, [replace(tests[0], grader=("second", {}))]),
         protocol_identity(protocol(), 5, 3, [benchmark(6)]),
     ]
     assert len({same, *others}) == len(others) + 1
+
+
+def test_a_models_marker_is_no_part_of_the_protocol(policy: Policy, tmp_path: Path) -> None:
+    """Models that lead their answers in differently share a table, and are graded differently."""
+    tests = [replace(benchmark(), grader=("g", {"marker": m, "relative": 0})) for m in ("#", ":")]
+    one, other = (protocol_identity(protocol(), 5, 3, [test]) for test in tests)
+    assert one == other
+    marked = [benchmarks_record([test])["b"]["grader_settings"]["marker"] for test in tests]
+    assert marked == ["#", ":"]
+    for test in tests:
+        run(policy, tmp_path, protocol(), test)
+    assert len(list((tmp_path / "evaluation").iterdir())) == 2  # parts of one are not the other's
+
+
+class Failing(FirstDigit):
+    """Comes to no end on answers that begin with a 3; counts them, and others' before them."""
+
+    def __init__(self) -> None:
+        self.failures = {"timed_out": 40, "crashed": 2}
+
+    def __call__(self, text: str, gold: str) -> float:
+        self.failures["timed_out"] += text[:1] == "3"
+        return 0.0 if text[:1] == "3" else super().__call__(text, gold)
+
+
+def test_answers_that_the_grader_gave_up_on_are_counted(policy: Policy, tmp_path: Path) -> None:
+    """Per answer, so that they survive an interruption and other processes; the log says so."""
+    chosen = protocol(samples=8, temperature=3.0)
+    rows = run(policy, tmp_path, chosen, replace(benchmark(), reward=Failing()))
+    begins = rows["answer_text"].str[:1] == "3"
+    assert begins.any() and rows["grader_failed"].tolist() == begins.tolist()
+    assert summary_metrics(rows, [1])["b/grader_failures"] == begins.sum()
+    again = run(policy, tmp_path, chosen, replace(benchmark(), reward=Failing()))
+    pd.testing.assert_frame_equal(again, rows)
+    assert not run(policy, tmp_path / "sound", chosen)["grader_failed"].any()
+
+
+def test_an_intervention_is_computed_when_it_is_needed(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for a benchmark, and not at all where every item has its answers already."""
+    asked: list[str] = []
+    original = Examination.forced
+
+    def forced(examination: Examination) -> Any:
+        asked.append(examination.benchmark.name)
+        return original(examination)
+
+    monkeypatch.setattr(Examination, "forced", forced)
+    chosen = protocol(intervention="mean", batch_rows=4, thought_items=0)
+    first = run(policy, tmp_path, chosen)
+    assert asked == ["b"]
+    pd.testing.assert_frame_equal(run(policy, tmp_path, chosen), first)
+    assert asked == ["b"]
 
 
 @pytest.mark.parametrize(

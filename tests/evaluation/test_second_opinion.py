@@ -44,6 +44,23 @@ def test_examples_are_few_and_show_the_end_of_the_text() -> None:
     assert all(len(e.text) == 200 for e in found.examples)
 
 
+class GivesUp(ExactNumber):
+    """Comes to no end on `#3`; it has failed elsewhere in this process before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "failures", {"timed_out": 7})
+
+    def __call__(self, text: str, gold: str) -> float:
+        self.failures["timed_out"] += text == "#3"  # type: ignore[attr-defined]
+        return super().__call__(text, gold)
+
+
+def test_failures_are_those_of_these_comparisons() -> None:
+    found = second_opinion(["#3", "#2", "#3"], ["1", "2", "x"], [False, True, False], GivesUp())
+    assert (found.compared, found.disagreements, found.failures) == (2, 0, 1)
+
+
 def test_rows_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError):
         second_opinion(["#1"], ["1", "2"], [True], ExactNumber())
