@@ -73,6 +73,7 @@ def test_result(seen: dict) -> None:
         **{"schema": int, "status": str, "run_id": str, "protocol_id": str, "method": str},
         **{"inputs": str, "data": str, "model": str, "seed": int, "config": dict, "init": dict},
         **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float, "port": dict},
+        "benchmarks": dict,
     }
     assert {name: type(result[name]) for name in types} == types
     assert set(result) == set(types)
@@ -91,6 +92,9 @@ def test_result(seen: dict) -> None:
     assert result["config"]["rl"]["group_size"] == 4
     assert set(result["provenance"]["packages"]) >= {"torch", "lightning", "transformers"}
     assert len(result["provenance"]["data"]["digest"]) == 64
+    tested = result["benchmarks"]["arithmetic"]
+    assert (tested["items"], tested["grader"]) == (12, "exact_number")
+    assert tested["provenance"] == result["provenance"]["data"]
 
 
 def test_items(seen: dict) -> None:
@@ -99,7 +103,7 @@ def test_items(seen: dict) -> None:
         **dict.fromkeys(("benchmark", "item", "stage", "decode"), text),
         **dict.fromkeys(("answer_text", "prediction", "gold"), text),
         **dict.fromkeys(("sample", "latent_steps", "answer_tokens"), ("int64",)),
-        **dict.fromkeys(("correct", "truncated"), ("bool",)),
+        **dict.fromkeys(("correct", "truncated", "grader_failed"), ("bool",)),
     }
     assert set(seen["dtypes"]) == set(expected)
     assert all(kind in expected[name] for name, kind in seen["dtypes"].items()), seen["dtypes"]
