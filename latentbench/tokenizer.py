@@ -106,7 +106,10 @@ def load_tokenizer(path_or_id: str, revision: str | None) -> PreTrainedTokenizer
     if directory.is_dir():
         return _from_directory(directory)
     if directory.is_absolute() or path_or_id.startswith((".", "~")):
-        raise InputError(f"model.tokenizer={path_or_id}: no such directory")
+        raise InputError(
+            f"model.tokenizer={path_or_id}: no such directory; give one with "
+            "tokenizer files, or a hub id"
+        )
     return _from_hub(path_or_id, revision)
 
 

@@ -41,7 +41,7 @@ def main() -> int:
     try:
         run(sys.argv[1:])
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -94,7 +94,7 @@ def report(root: Path, names: Sequence[str] = ()) -> Report:
         if name not in known:
             raise InputError(f"sets={name}: choose of {', '.join(known)}")
     if not root.is_dir():
-        raise InputError(f"root={root}: no such directory")
+        raise InputError(f"root={root}: no such directory; give the one that holds the data files")
     counts: list[FileCount] = []
     forms: dict[str, _Forms] = {}
     for name in names or known:

@@ -136,7 +136,7 @@ def test_a_wrong_command_exits_with_2(
     monkeypatch.setattr(sys, "argv", ["latentbench.data", *arguments])
     assert main() == 2
     shown = capsys.readouterr()
-    assert not shown.out and shown.err.startswith(said) and shown.err.count("\n") == 1
+    assert not shown.out and shown.err.startswith(f"error: {said}") and shown.err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
