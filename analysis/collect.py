@@ -7,42 +7,16 @@ metric. What cannot stand in one table is refused by path; `--allow` takes it wi
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from analysis.runs import ITEMS, RESULT, AnalysisError, Refused, Run, find_runs, naming, read_run
-from analysis.summary import Outcomes, outcomes
-from analysis.sweep import stale_jobs
-from analysis.variants import row_names
+from .runs import RESULT, AnalysisError, Refused, Run, find_runs, read_run
+from .study import KINDS, Study, benchmarks_of, code_of
+from .sweep import stale_jobs
+from .variants import row_names
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-KINDS = ("failed", "unfinished", "duplicate", "stale", "protocol", "version", "seed")
-COLUMNS = (
-    "path",
-    "run_id",
-    "protocol_id",
-    "method",
-    "row",
-    "data",
-    "model",
-    "seed",
-    "init_id",
-    "version",
-    "benchmark",
-    "stage",
-    "metric",
-    "value",
-)
-_LEAVES_OUT = ("failed", "unfinished", "duplicate")  # the other kinds stay in when allowed
-_NO_BENCHMARK = {"train", "latent", "perf", "trainer"}
-_READ = ("benchmark", "item", "stage", "decode", "sample", "prediction", "correct")
 _WANDB = "wandb://"
 
 
@@ -53,63 +27,6 @@ class Problem:
     kind: str
     lines: tuple[str, ...]
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Completed runs that may stand in one table, the runs left out, and what must be said below.
-
-    `names` is the row of each run by its path; `warnings` are sentences about what was allowed.
-    """
-
-    runs: list[Run]
-    names: dict[Path, str]
-    refused: list[Refused]
-    warnings: list[str]
-    _outcomes: dict[Path, dict[tuple[str, str], Outcomes]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-
-    @property
-    def footnotes(self) -> list[str]:
-        """Sentences for below a table: what it rests on, what is missing, what was allowed."""
-        seeds = _seed_notes(self.runs, self.names)
-        return [made_from(self.runs), *left_out(self.refused), *self.warnings, *seeds]
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row per run and metric, with the columns `COLUMNS`; shares are fractions.
-
-        `benchmark` is empty for metrics of the training; `row` is the table row of the run.
-        """
-        import pandas as pd
-
-        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        for run in self.runs:
-            common = _identity(run, self.names[run.path])
-            metrics = [(*split_metric(name), _value(run, name)) for name in sorted(run.metrics)]
-            for name, value in zip(COLUMNS[: len(common)], common, strict=True):
-                columns[name] += [value] * len(metrics)
-            for name, values in zip(COLUMNS[len(common) :], zip(*metrics, strict=True)):  # noqa: B905
-                columns[name] += values
-        frame = pd.DataFrame(columns)
-        frame.attrs["footnotes"] = list(self.footnotes)
-        return frame
-
-    def outcomes(self, run: Run, benchmark: str, stage: str = "final") -> Outcomes:
-        """The per-item outcomes of one benchmark at one stage, read once for each run.
-
-        AnalysisError where the run has none, or where they contradict its recorded metrics.
-        """
-        held = self._outcomes.get(run.path)
-        if held is None:
-            held = self._outcomes[run.path] = _read_outcomes(run)
-        if (benchmark, stage) not in held:
-            raise AnalysisError(
-                f"{run.path / ITEMS}: no rows of benchmark {benchmark!r} at stage {stage!r}; "
-                "evaluate again or leave the run out"
-            )
-        return held[benchmark, stage]
 
 
 def collect(
@@ -128,7 +45,7 @@ def collect(
     runs, refused = find_runs([path for path in paths if not str(path).startswith(_WANDB)])
     for path in paths:
         if str(path).startswith(_WANDB):
-            from analysis.wandb_runs import project_runs
+            from .wandb_runs import project_runs
 
             logged, others = project_runs(str(path).removeprefix(_WANDB))
             runs, refused = [*runs, *logged], [*refused, *others]
@@ -152,60 +69,6 @@ def collect(
             f"{where}: no completed run with a {RESULT}; give folders that hold runs"
         )
     return Study(runs, names, refused, [problem.note for problem in problems if problem.note])
-
-
-def split_metric(name: str) -> tuple[str, str, str]:
-    """Benchmark, stage and metric of a metric's full name; no benchmark for those of training."""
-    stage = "init" if name.startswith("init/") else "final"
-    rest = name.removeprefix("init/")
-    benchmark, slash, metric = rest.rpartition("/")
-    if not slash or benchmark.partition("/")[0] in _NO_BENCHMARK:
-        return "", stage, rest
-    return benchmark, stage, metric
-
-
-def benchmarks_of(run: Run) -> list[str]:
-    """Every benchmark of which the run holds an accuracy; AnalysisError where it holds none."""
-    found = set()
-    for name in run.metrics:
-        benchmark, stage, metric = split_metric(name)
-        if benchmark and stage == "final" and _is_accuracy(metric):
-            found.add(benchmark)
-    if not found:
-        raise AnalysisError(f"{run.path / RESULT}: no metric '<benchmark>/pass@1'; evaluate again")
-    return sorted(found)
-
-
-def code_of(run: Run) -> str:
-    """The code that made a run, as one text: equal texts are the same code, if it was committed."""
-    provenance = run.result.get("provenance") or {}
-    commit = (provenance.get("git_commit") or "unknown")[:12]
-    changed = ", with uncommitted changes" if provenance.get("git_dirty") else ""
-    return f"version {provenance.get('version') or 'unknown'}, commit {commit}{changed}"
-
-
-def made_from(runs: Sequence[Run]) -> str:
-    """The sentence that says what a table rests on: how many runs, of which code."""
-    codes = "; ".join(sorted({code_of(run) for run in runs}))
-    return f"Made from {len(runs)} run{'s' * (len(runs) != 1)}: {codes}."
-
-
-def left_out(refused: Sequence[Refused]) -> list[str]:
-    """The sentence that counts the runs left out, if any was."""
-    kinds = [one.kind for one in refused]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
-    return [f"Left out: {counts}."] if counts else []
-
-
-def init_notes(where: str, rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """A warning where the seeds of a row started from different inits: their spread includes it."""
-    notes = []
-    for name, runs in rows.items():
-        inits = {str((run.result.get("init") or {}).get("id")) for run in runs}
-        if len(inits) > 1:
-            listed = ", ".join(sorted(inits))
-            notes.append(f"{where}: {name} starts from {len(inits)} inits: {listed}.")
-    return notes
 
 
 def place(text: str) -> Path | str:
@@ -250,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         study = collect(options.folders, options.allow)
+        for run in study.runs:
+            study.held(run)  # refuses metrics that the items beside them do not bear out
         frame = study.frame
         options.out.parent.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(options.out, index=False)
@@ -260,54 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for note in study.footnotes:
         print(f"- {note}")
     return 0
-
-
-def _identity(run: Run, row: str) -> tuple[Any, ...]:
-    init = (run.result.get("init") or {}).get("id")
-    return (
-        str(run.path),
-        run.run_id,
-        run.protocol_id,
-        run.method,
-        row,
-        run.data,
-        run.model,
-        run.seed,
-        "" if init is None else str(init),
-        code_of(run),
-    )
-
-
-def _value(run: Run, name: str) -> float:
-    """A metric for the frame, where what was not measured may stand as NaN."""
-    value = run.metrics[name]
-    return math.nan if value is None or value != value else run.metric(name)
-
-
-def _is_accuracy(metric: str) -> bool:
-    head, at, number = metric.partition("@")
-    return bool(at) and head in ("pass", "sampled_pass", "maj") and number.isdigit()
-
-
-def _read_outcomes(run: Run) -> dict[tuple[str, str], Outcomes]:
-    items = run.items(_READ)
-    held = {}
-    with naming(run.path / ITEMS):
-        pairs = items[["benchmark", "stage"]].drop_duplicates().to_numpy().tolist()
-        for benchmark, stage in sorted(pairs):
-            held[benchmark, stage] = outcomes(items, benchmark, stage)
-            _check(run, benchmark, stage, held[benchmark, stage])
-    return held
-
-
-def _check(run: Run, benchmark: str, stage: str, outcome: Outcomes) -> None:
-    """The items must bear out the metrics that stand beside them."""
-    metric = f"init/{benchmark}/pass@1" if stage == "init" else f"{benchmark}/pass@1"
-    if outcome.greedy is None or metric not in run.metrics:
-        return
-    share, recorded = float(outcome.greedy.mean()), run.metric(metric)
-    if abs(share - recorded) > 1e-6:
-        raise ValueError(f"{metric} is {share:.6f} here and {recorded:.6f} in {RESULT}")
 
 
 def _without_stale(runs: Sequence[Run], keep: bool) -> tuple[list[Run], list[Problem]]:
@@ -419,22 +236,6 @@ def _refuse(found: set[str]) -> None:
     if found:
         asked = ",".join(kind for kind in KINDS if kind in found)
         raise AnalysisError(f"refused: {asked}; repair or leave out these runs, or --allow {asked}")
-
-
-def _seed_notes(runs: Sequence[Run], names: Mapping[Path, str]) -> list[str]:
-    """A warning for each data set and model whose rows do not rest on the same seeds."""
-    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
-    for run in runs:
-        arm = seeds.setdefault((run.data, run.model), {}).setdefault(names[run.path], set())
-        arm.add(run.seed)
-    notes = []
-    for (data, model), rows in sorted(seeds.items()):
-        if len({tuple(sorted(own)) for own in rows.values()}) > 1:
-            listed = "; ".join(
-                f"{name} {', '.join(map(str, sorted(own)))}" for name, own in sorted(rows.items())
-            )
-            notes.append(f"data {data}, model {model}: unequal seeds: {listed}.")
-    return notes
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.collect import benchmarks_of
-from analysis.layout import percent
-from analysis.runs import ITEMS, AnalysisError, Run, naming, read_run
-from analysis.stats import mcnemar, paired_difference
-from analysis.summary import outcomes
-from analysis.variants import config_values
+from .outcomes import outcomes
+from .runs import ITEMS, AnalysisError, Run, naming, read_run
+from .stats import mcnemar, paired_difference
+from .study import benchmarks_of
+from .table import percent
+from .variants import config_values
 
 ABSENT = "absent"
 _READ = ("benchmark", "item", "stage", "decode", "sample", "answer_text", "prediction", "gold")

@@ -15,16 +15,18 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.collect import Study, add_allow, benchmarks_of, collect, place
-from analysis.layout import percent
-from analysis.runs import AnalysisError, Run
-from analysis.stats import (
+from .collect import add_allow, collect, place
+from .metrics import GREEDY
+from .runs import AnalysisError, Run
+from .stats import (
     Components,
     components,
     items_needed,
     minimal_detectable_effect,
     seeds_needed,
 )
+from .study import Study, benchmarks_of
+from .table import percent
 
 SEEDS = (1, 3, 5, 10)
 _FEW_SEEDS = 5  # below this the normal law promises too much
@@ -79,14 +81,12 @@ def plan(
 
     `effect` is a fraction.
     """
-    deviations = _options(variances.parts)
-    rest = {"power": power, "alpha": alpha}
-    seeds = seeds_needed(effect, items, **deviations, **rest)
+    parts, rest = variances.parts, {"power": power, "alpha": alpha}
+    seeds = seeds_needed(effect, items, parts, **rest)
     points = percent(effect)
     lines = [
-        f"Variances: {variances.source}: sd over items {percent(deviations['sd_items'])}, over "
-        f"seeds {percent(deviations['sd_seeds'])}, of one answer "
-        f"{percent(deviations['sd_residual'])} points.",
+        f"Variances: {variances.source}: sd over items {percent(parts.sd_items)}, over seeds "
+        f"{percent(parts.sd_seeds)}, of one answer {percent(parts.sd_residual)} points.",
         f"To find a difference of {points} points with {_whole(power)} power at "
         f"{_whole(alpha)} (two-sided, paired over items, seeds independent):",
         _seeds_line(seeds, items),
@@ -96,8 +96,8 @@ def plan(
     ]
     counts: set[int] = set(SEEDS) if seeds is None else {*SEEDS, seeds}
     for count in sorted(counts):
-        needed = items_needed(effect, count, **deviations, **rest)
-        least = minimal_detectable_effect(items, count, **deviations, **rest)
+        needed = items_needed(effect, count, parts, **rest)
+        least = minimal_detectable_effect(items, count, parts, **rest)
         lines.append(f"| {count} | {needed or 'no number'} | {percent(least)} |")
     lines += ["", f"Below {_FEW_SEEDS} seeds the normal law is optimistic: plan for one more."]
     return lines
@@ -163,21 +163,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _greedy(study: Study, runs: Sequence[Run], benchmark: str) -> dict[int, np.ndarray]:
-    values = {}
-    for run in runs:
-        greedy = study.outcomes(run, benchmark).greedy
-        if greedy is None:
-            raise AnalysisError(f"{run.path}: no greedy answers of {benchmark!r}; leave it out")
-        values[run.seed] = greedy
-    return values
-
-
-def _options(parts: Components) -> dict[str, float]:
-    return {
-        "sd_items": parts.sd_items,
-        "sd_seeds": parts.sd_seeds,
-        "sd_residual": parts.sd_residual,
-    }
+    cell = study.measure(runs, benchmark, GREEDY)
+    if cell is None or cell.items is None:
+        raise AnalysisError(f"{runs[0].path}: no greedy answers of {benchmark!r}; leave it out")
+    return dict(zip((run.seed for run in runs), cell.items, strict=True))
 
 
 def _seeds_line(seeds: int | None, items: int) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.layout import percent
-from analysis.runs import ITEMS, AnalysisError, Run, naming, read_run
-from analysis.stats import bootstrap_mean_interval, mcnemar, paired_difference, wilson_interval
-from analysis.summary import STAGES, Outcomes, outcomes
+from .metrics import (
+    GREEDY,
+    Metric,
+    accuracies,
+    majority,
+    sampled_pass,
+    split_metric,
+)
+from .outcomes import COLUMNS as READ
+from .outcomes import STAGES, Outcomes, outcomes
+from .runs import ITEMS, AnalysisError, Run, naming, read_run
+from .stats import (
+    bootstrap_mean_interval,
+    mcnemar,
+    paired_difference,
+    wilson_interval,
+)
+from .table import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +47,6 @@ COLUMNS = (
     *(f"difference{end}" for end in _STAGE_COLUMNS),
     "p",
 )
-_READ = ("benchmark", "item", "stage", "decode", "sample", "prediction", "correct")
 _PIPED_WIDTH = 100
 
 
@@ -50,7 +62,7 @@ def run_table(run_dir: Path | str, ks: Sequence[int] | None = None) -> pd.DataFr
     import pandas as pd
 
     run = read_run(run_dir)
-    items = run.items(_READ)
+    items = run.items(READ)
     rows: list[dict[str, Any]] = []
     with naming(run.path / ITEMS):
         for benchmark in sorted(items["benchmark"].unique()):
@@ -58,7 +70,7 @@ def run_table(run_dir: Path | str, ks: Sequence[int] | None = None) -> pd.DataFr
             stages = {
                 stage: outcomes(items, benchmark, stage) for stage in STAGES if stage in present
             }
-            rows += _benchmark_rows(benchmark, stages, _ks(run, benchmark, stages, ks))
+            rows += _benchmark_rows(benchmark, stages, _metrics(run, benchmark, stages, ks))
     if not rows:
         raise AnalysisError(f"{run.path / ITEMS}: no rows of stage init or final; evaluate again")
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -85,6 +97,8 @@ def render(run_dir: Path | str, console: Console | None = None) -> None:
         legend += " final - init: points, paired over items. p: exact McNemar."
     console.print()
     console.print(Text(legend, style="dim"))
+    for remark in run.remarks:
+        console.print(Text(f"Note: {remark}.", style="bold yellow"), soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,47 +113,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _ks(
+def _metrics(
     run: Run, benchmark: str, stages: dict[str, Outcomes], ks: Sequence[int] | None
-) -> list[int]:
+) -> list[Metric]:
+    """Greedy, sampled, majority, as far as all stages have them."""
     samples = min(outcome.samples for outcome in stages.values())
     if samples == 0:
-        return []
+        return [GREEDY]
     if ks is None:
         names = run.result.get("metrics") or {}
-        pattern = re.compile(rf"(?:init/)?{re.escape(benchmark)}/(sampled_)?pass@(\d+)")
-        found = [match for match in map(pattern.fullmatch, names) if match]
-        # A bare pass@1 is the greedy figure and says nothing about the sampled ones.
-        ks = [int(match[2]) for match in found if match[1] or int(match[2]) > 1]
-        ks = ks or [2**power for power in range(samples.bit_length())]
-    return sorted(set(ks))
+        own = accuracies(name for name in names if split_metric(name)[0] == benchmark)
+        chosen = [metric for metric in own if metric != GREEDY and "pass@" in metric.name]
+        chosen = chosen or [sampled_pass(2**power) for power in range(samples.bit_length())]
+    else:
+        chosen = [sampled_pass(k) for k in sorted(set(ks))]
+    return [GREEDY, *chosen, majority(samples)]
 
 
 def _benchmark_rows(
-    benchmark: str, stages: dict[str, Outcomes], ks: Sequence[int]
+    benchmark: str, stages: dict[str, Outcomes], metrics: Sequence[Metric]
 ) -> list[dict[str, Any]]:
-    """The rows of one benchmark: greedy, sampled, majority, as far as all stages have them."""
+    """The rows of one benchmark, one for each metric."""
     held = list(stages.values())
     if any(outcome.items != held[0].items for outcome in held):
         raise ValueError(f"benchmark {benchmark!r}: init and final answer different items")
     if len({outcome.samples for outcome in held}) > 1:
         raise ValueError(f"benchmark {benchmark!r}: init and final have unequal samples per item")
     rows = []
-    if all(outcome.greedy is not None for outcome in held):
-        rows.append(_row("pass@1 (greedy)", {s: o.greedy for s, o in stages.items()}))
-    for k in ks:
-        name = "pass@1 (sampled)" if k == 1 else f"pass@{k}"
-        rows.append(_row(name, {s: _passed(o, k) for s, o in stages.items()}))
-    if held[0].samples:
-        name = f"maj@{held[0].samples}"
-        rows.append(_row(name, {s: o.majority for s, o in stages.items()}))
+    for metric in metrics:
+        values = {stage: metric.per_item(outcome) for stage, outcome in stages.items()}
+        if all(value is not None for value in values.values()):
+            rows.append(_row(metric.heading, _outcomes_of(values)))
+        elif metric != GREEDY:  # what is sampled alone has no greedy answers
+            raise ValueError(f"{metric.name}: the items have {held[0].samples} samples each")
     return [{"benchmark": benchmark, "items": len(held[0].items), **row} for row in rows]
 
 
-def _passed(outcome: Outcomes, k: int) -> NDArray[Any]:
-    """pass@k per item; with all samples in play it is a plain 0/1 outcome and typed as one."""
-    values = outcome.pass_at(k)
-    return values.astype(bool) if k == outcome.samples else values
+def _outcomes_of(values: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Values per item; where all are 0 or 1, as those of pass@k over all samples, typed as such."""
+    plain = all(np.isin(value, (0, 1)).all() for value in values.values())
+    return {stage: np.asarray(v, dtype=bool if plain else float) for stage, v in values.items()}
 
 
 def _row(metric: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -97,6 +97,16 @@ class Run:
         return self.result["status"]
 
     @property
+    def remarks(self) -> list[str]:
+        """What the run says against itself; nothing in runs of before there were remarks."""
+        return list(self.result.get("remarks") or [])
+
+    @property
+    def has_items(self) -> bool:
+        """Whether it is a directory with its items; what was logged elsewhere has metrics alone."""
+        return (self.path / ITEMS).is_file()
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """The measured shares and means, `<benchmark>/<metric>` and `init/<benchmark>/<metric>`."""
         return self.result["metrics"]
@@ -117,20 +127,26 @@ class Run:
         return float(value)
 
     def items(
-        self, columns: Sequence[str] = ITEM_COLUMNS, decode: str | None = None
+        self,
+        columns: Sequence[str] = ITEM_COLUMNS,
+        decode: str | None = None,
+        optional: Sequence[str] = (),
     ) -> pd.DataFrame:
         """The per-item outcomes, of one way of decoding if given, read anew at each call.
 
-        AnalysisError where the file is missing, broken or lacks a column.
+        AnalysisError where the file is missing, broken or lacks a column that is not `optional`.
         """
         import pandas as pd
+        import pyarrow.parquet as pq
 
         path = self.path / ITEMS
         if not path.is_file():
             raise AnalysisError(f"{path}: missing; run the evaluation again")
         try:
+            have = set(pq.read_schema(path).names) if optional else set()
+            chosen = [*columns, *(column for column in optional if column in have)]
             only = None if decode is None else [("decode", "==", decode)]
-            return pd.read_parquet(path, columns=list(columns), filters=only)
+            return pd.read_parquet(path, columns=chosen, filters=only)
         except (OSError, ValueError) as error:  # pyarrow reports broken files as either
             line = str(error).strip().splitlines()[0]
             raise AnalysisError(f"{path}: cannot be read ({line}); evaluate again") from error

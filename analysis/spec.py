@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from analysis.runs import AnalysisError
+from .runs import AnalysisError
 
-PRESETS = Path(__file__).parent.parent / "conf" / "analysis"
+DEFAULT = "default"  # the preset of the table without a spec
+PRESETS = Path(__file__).resolve().parents[1] / "conf" / "analysis"
 _CHOICES = {
     "benchmarks": ("groups", "columns"),
     "order": ("name", "value"),
@@ -20,10 +21,11 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Column:
-    """A metric and its heading; an empty heading is the metric's own."""
+    """A metric and its heading, if not its own; an `optional` one may be in none of the runs."""
 
     metric: str
     heading: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,11 @@ def _columns(_key: str, value: Any) -> tuple[Column, ...]:
 def _column(value: Any) -> Column:
     if isinstance(value, str):
         return Column(value)
-    if isinstance(value, Mapping) and set(value) <= {"metric", "heading"} and "metric" in value:
-        return Column(str(value["metric"]), str(value.get("heading", "")))
-    raise ValueError(f"{value!r} is no column; give a metric, or metric: and heading:")
+    known = {"metric", "heading", "optional"}
+    if isinstance(value, Mapping) and set(value) <= known and "metric" in value:
+        optional = _flag("optional", value.get("optional", False))
+        return Column(str(value["metric"]), str(value.get("heading", "")), optional)
+    raise ValueError(f"{value!r} is no column; give a metric, or metric: with heading:, optional:")
 
 
 def _filter(_key: str, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -185,9 +185,9 @@ class Components:
     pair of seeds. All in the unit of the values.
     """
 
-    sd_items: float
-    sd_seeds: float
-    sd_residual: float
+    sd_items: float = 0.0
+    sd_seeds: float = 0.0
+    sd_residual: float = 0.0
 
 
 SeedValues = Mapping[Any, Any] | NDArray[Any] | Sequence[Any]  # [item] by seed, or [seed, item]
@@ -326,26 +326,17 @@ def probability_of_improvement(
 
 
 def minimal_detectable_effect(
-    n_items: int,
-    seeds: int,
-    sd_items: float = 0.0,
-    sd_seeds: float = 0.0,
-    sd_residual: float = 0.0,
-    discordance: float | None = None,
-    power: float = 0.8,
-    alpha: float = 0.05,
+    n_items: int, seeds: int, parts: Components, power: float = 0.8, alpha: float = 0.05
 ) -> float:
     """The least true difference that a paired two-sided test finds with chance `power`.
 
     (z[1 - alpha/2] + z[power]) x sqrt(sd_items²/n + sd_seeds²/S + sd_residual²/(n S)), in the unit
-    of the deviations (fractions for shares): see Components. `discordance`, the share of items on
-    which two runs disagree, stands in for `sd_items` where no variances are known: its square root
-    is the deviation of one pair of runs, and seeds are then taken not to average it out. The normal
-    law is optimistic below about five seeds. Raises ValueError for n or S below 1.
+    of the deviations (fractions for shares): see Components. The normal law is optimistic below
+    about five seeds. Raises ValueError for n or S below 1.
     """
     if n_items < 1 or seeds < 1:
         raise ValueError(f"n_items={n_items}, seeds={seeds}: needs at least one of each")
-    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    per_item, per_seed, luck = _variances(parts)
     variance = per_item / n_items + per_seed / seeds + luck / (n_items * seeds)
     return _reach(power, alpha) * math.sqrt(variance)
 
@@ -366,39 +357,25 @@ def detectable_difference(
 
 
 def items_needed(
-    effect: float,
-    seeds: int,
-    sd_items: float = 0.0,
-    sd_seeds: float = 0.0,
-    sd_residual: float = 0.0,
-    discordance: float | None = None,
-    power: float = 0.8,
-    alpha: float = 0.05,
+    effect: float, seeds: int, parts: Components, power: float = 0.8, alpha: float = 0.05
 ) -> int | None:
     """The fewest items with which `effect` is detectable at `seeds` seeds, by the same formula.
 
     None where no number of items is enough, because the seeds alone vary too much.
     """
-    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    per_item, per_seed, luck = _variances(parts)
     left = (effect / _reach(power, alpha)) ** 2 - per_seed / seeds
     return _least((per_item + luck / seeds), left)
 
 
 def seeds_needed(
-    effect: float,
-    n_items: int,
-    sd_items: float = 0.0,
-    sd_seeds: float = 0.0,
-    sd_residual: float = 0.0,
-    discordance: float | None = None,
-    power: float = 0.8,
-    alpha: float = 0.05,
+    effect: float, n_items: int, parts: Components, power: float = 0.8, alpha: float = 0.05
 ) -> int | None:
     """The fewest seeds per arm with which `effect` is detectable on `n_items` items.
 
     None where no number of seeds is enough, because the items are too few.
     """
-    per_item, per_seed, luck = _parts(sd_items, sd_seeds, sd_residual, discordance)
+    per_item, per_seed, luck = _variances(parts)
     left = (effect / _reach(power, alpha)) ** 2 - per_item / n_items
     return _least(per_seed + luck / n_items, left)
 
@@ -447,7 +424,8 @@ def _arms(
     keyed = isinstance(a, Mapping) and isinstance(b, Mapping)
     if len(first) != len(second) or (keyed and sorted(a) != sorted(b)):
         raise ValueError("seeds cannot be paired: the arms hold different seeds")
-    return [first - second], each
+    together = first - second
+    return [together], together.mean(axis=0)
 
 
 def _residual(arm: NDArray[np.float64]) -> float:
@@ -573,15 +551,8 @@ def _reach(power: float, alpha: float) -> float:
     return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
 
 
-def _parts(
-    sd_items: float, sd_seeds: float, sd_residual: float, discordance: float | None
-) -> tuple[float, float, float]:
-    """The three variances; a discordance takes the place of those of items and residual."""
-    if discordance is not None:
-        if not 0 <= discordance <= 1:
-            raise ValueError(f"discordance={discordance}: a share of items, from 0 to 1")
-        return discordance, sd_seeds**2, 0.0
-    return sd_items**2, sd_seeds**2, sd_residual**2
+def _variances(parts: Components) -> tuple[float, float, float]:
+    return parts.sd_items**2, parts.sd_seeds**2, parts.sd_residual**2
 
 
 def _least(wanted: float, left: float) -> int | None:

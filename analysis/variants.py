@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.runs import Run
+from .runs import Run
 
 _IGNORED_BRANCHES = {"hydra", "logger", "paths"}
 _PLACES = {"dir", "path", "root", "progress", "profiler", "checkpoint_every", "threads"}
@@ -83,3 +83,11 @@ def _flatten(tree: Mapping[str, Any], skipped: Collection[str], prefix: str = ""
         else:
             flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
     return flat
+
+
+def natural_key(text: str) -> tuple[int, float, str]:
+    """Numbers in their order, before texts in theirs."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.runs import AnalysisError, Refused, Run
+from .runs import AnalysisError, Refused, Run
 
 _KIND = {"failed": "failed", "crashed": "failed", "killed": "failed"}
 

@@ -18,17 +18,17 @@ import torch
 
 from benchmarks.rollouts import NEVER, SHAPES, measure, random_model
 from latentbench.carrier.hidden import Hidden
+from latentbench.config.sections import ProtocolConfig
 from latentbench.data.arithmetic import Arithmetic
 from latentbench.data.gsm8k import Gsm8k
 from latentbench.evaluation.benchmark import Benchmark, Examination
-from latentbench.layout import Layout
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Decoding, Policy
+from latentbench.model.tokenizer import add_markers, load_tokenizer
 from latentbench.noise.none import None_
-from latentbench.policy import Decoding, Policy
 from latentbench.records import NoiseRecord, Prompt, collate_prompts
 from latentbench.reward.exact_number import ExactNumber
-from latentbench.rollout import chunks
-from latentbench.schema import ProtocolConfig
-from latentbench.tokenizer import add_markers, load_tokenizer
+from latentbench.training.rollout import chunks
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from latentbench.carrier.hidden import Hidden
 from latentbench.keys import Purpose, rollout_keys
+from latentbench.model.policy import Decoding, Policy
 from latentbench.noise.none import None_
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import Decoding, Policy
 from latentbench.records import Prompt, collate_prompts
 
 SHAPES = {

@@ -18,7 +18,8 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from latentbench import cli, schema
+from latentbench import cli
+from latentbench.config import sections
 from latentbench.errors import InputError
 
 PROMPTS = 128
@@ -62,7 +63,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def strength_of(noise: Any) -> str:
     """The name of a noise's strength. Raises InputError for one that has none."""
-    name = getattr(noise, "strength", None)
+    name = noise.strength
     if name is None:
         raise InputError(f"noise={type(noise).__name__.strip('_').lower()}: has no strength to set")
     return name
@@ -106,36 +107,38 @@ def calibrate(arguments: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _composed(overrides: Sequence[str]) -> tuple[schema.Config, dict[str, str]]:
+def _composed(overrides: Sequence[str]) -> tuple[sections.Config, dict[str, str]]:
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    with initialize_config_dir(cli.CONF, version_base="1.3"):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         composed = compose("config", list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(composed)
     choices = cli.choices_of(HydraConfig.get())
     with open_dict(composed):
         del composed["hydra"]
-    return schema.typed(composed, choices), choices
+    return sections.typed(composed, choices), choices
 
 
-def _measure(config: schema.Config, choices: dict[str, str], target: Any) -> Callable[[Any], float]:
+def _measure(
+    config: sections.Config, choices: dict[str, str], target: Any
+) -> Callable[[Any], float]:
     """The dispersion under a noise, on the run's own start model, `rl.rollout_rows` at a time.
 
     Raises InputError for what a run would refuse, of either noise.
     """
     import torch
 
-    from latentbench.compatibility import check_vocabulary
-    from latentbench.experiment import prepared
-    from latentbench.init_stage import ensure, policy_of
+    from latentbench.config.compatibility import check_vocabulary
     from latentbench.keys import Key, Purpose, rollout_keys
-    from latentbench.policy import fresh_draws
-    from latentbench.preflight import device_of
+    from latentbench.model.policy import fresh_draws
     from latentbench.records import collate_prompts, dispersion
-    from latentbench.rollout import chunks
+    from latentbench.run.init_store import ensure, policy_of
+    from latentbench.run.training import prepared
+    from latentbench.runtime.device import device_of
     from latentbench.runtime.quiet import quieten_libraries
+    from latentbench.training.rollout import chunks
 
     quieten_libraries()
     ready = prepared(config, choices)
@@ -163,7 +166,7 @@ def _measure(config: schema.Config, choices: dict[str, str], target: Any) -> Cal
 
 def main() -> None:
     """`python -m latentbench.calibrate ...`: exit code 2 for bad input."""
-    schema.register()
+    sections.register()
     try:
         print(calibrate(cli.with_home(sys.argv[1:])))
     except InputError as error:

@@ -19,6 +19,7 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -28,11 +29,12 @@ from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from latentbench import schema
-from latentbench.errors import InputError
+from latentbench.config import sections
+from latentbench.config.plugins import CONF, plugin_names
+from latentbench.config.reads import check_read
+from latentbench.errors import DidNotLearn, InputError
 from latentbench.runtime.deferred import defer, settle
 
-CONF = str(Path(__file__).resolve().parent.parent / "conf")
 FLAGS_WITH_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--info", "-i"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -51,6 +53,7 @@ SHOWING = {
     "-sc",
 }
 BAD_INPUT = 2
+FAILED = 1
 CHECK = "--check"
 WIDTH = 108
 GROUPS = Hydra.format_config_groups
@@ -69,9 +72,9 @@ def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose `conf/<config_name>.yaml` with the arguments of this process and do the task."""
     defer("torch")  # `--help`, `--cfg` and completion never use it
     if sys.argv[1:] == [CHECK]:
-        from latentbench.check import show
+        from latentbench.config.matrix import show
 
-        return show(Path(CONF))
+        return show(CONF)
     sys.argv[1:] = with_home(flags_first(without_handed_back(sys.argv[1:])))
     if hasattr(signal, "SIGPIPE") and any(a.split("=")[0] in SHOWING for a in sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
@@ -79,11 +82,11 @@ def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function says it shorter
     try:
-        schema.register()
+        sections.register()
         _hide_tables()
         _wrap_groups()
         _list_what_is_on([a for a in sys.argv[1:] if a.startswith("hydra.searchpath=")])
-        hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(task)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
     except InputError as error:
         stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -244,6 +247,9 @@ def attempt(
     except InputError as error:
         Footprint.remove()
         stop(str(error))
+    except DidNotLearn as error:
+        print(f"failed: {error}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
 
 
 def choices_of(hydra_config: Any) -> dict[str, str]:
@@ -260,9 +266,10 @@ def choices_of(hydra_config: Any) -> dict[str, str]:
 
 
 def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
-    config = schema.typed(composed, choices)
+    config = sections.typed(composed, choices)
+    check_read(config, choices, hydra_config.overrides.task, CONF)
     settle("torch")
-    from latentbench.experiment import check_inputs, run, run_identity
+    from latentbench.run.training import check_inputs, run, run_identity
 
     identity = run_identity(config, choices)
     return in_directory(
@@ -317,7 +324,7 @@ def _short(path: Path) -> Path:
 
 
 def _show_again(directory: Any) -> None:
-    from analysis.run_table import render
+    from latentbench.analysis.run_table import render  # pyright: ignore
 
     render(directory.path, None)
     print(f"already completed, nothing was done: {_short(directory.path)}")
@@ -338,7 +345,7 @@ def composition_error(error: Exception) -> str:
             if text and text not in parts:
                 parts.append(text)
         current = current.__cause__
-    return _joined(parts) + _options_of(parts) + _protocol_key_of(parts)
+    return _joined(parts) + _options_of(parts) + _benchmark_of(parts) + _protocol_key_of(parts)
 
 
 def _options_of(parts: list[str]) -> str:
@@ -346,14 +353,23 @@ def _options_of(parts: list[str]) -> str:
     found = re.search(r"Could not load '(\w+)/", " ".join(parts))
     if found is None:
         return ""
-    options = sorted(path.stem for path in Path(CONF, found[1]).glob("*.yaml"))
-    return f"; available options in '{found[1]}': {', '.join(options)}"
+    generated = ConfigStore.instance().list(found[1]) if found[1] == "eval" else []
+    options = {Path(name).stem for name in (*generated, *(CONF / found[1]).glob("*.yaml"))}
+    return f"; available options in '{found[1]}': {', '.join(sorted(options))}"
+
+
+def _benchmark_of(parts: list[str]) -> str:
+    """The way out for a data set that has no training problems, and so is no option of `data`."""
+    found = re.search(r"Could not find 'data/(\w+)'", " ".join(parts))
+    if found is None or found[1] not in plugin_names("data"):
+        return ""
+    return f"; {found[1]} has no training problems: train on another data set, eval=[{found[1]}]"
 
 
 def _protocol_key_of(parts: list[str]) -> str:
     """The way out where a key of the protocol was looked for in a benchmark."""
     found = re.search(r"\beval\.(\w+)", " ".join(parts))
-    if found is None or not schema.is_protocol_key(found[1]):
+    if found is None or not sections.is_protocol_key(found[1]):
         return ""
     return f"; set protocol.{found[1]}=..., the same for all of eval"
 

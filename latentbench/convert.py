@@ -19,13 +19,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from latentbench import adapters
-from latentbench.adapters import Converted, Options
 from latentbench.cli import BAD_INPUT
 from latentbench.errors import InputError
-from latentbench.models import CARRIER, Backbone, save
+from latentbench.model import adapters
+from latentbench.model.adapters import Converted, Options
+from latentbench.model.backbone import CARRIER, Backbone, save
+from latentbench.model.tokenizer import add_markers, load_tokenizer
 from latentbench.runtime.quiet import quieten_libraries
-from latentbench.tokenizer import add_markers, load_tokenizer
 
 TOKENIZER = "openai-community/gpt2"
 KEYS = ("from", "source", "revision", "out", "tokenizer", "latents", "heads", "alpha")
@@ -114,7 +114,7 @@ def convert(request: Request) -> None:
     out = request.out
     if out.exists():
         raise InputError(f"out={out}: exists already; choose another directory, or remove that one")
-    adapter = importlib.import_module(f"latentbench.adapters.{request.adapter}")
+    adapter = importlib.import_module(f"latentbench.model.adapters.{request.adapter}")
     converted: Converted = adapter.convert(request.source, request.revision, request.options)
     backbone = assemble(converted, request.tokenizer)
     positions = backbone.positions

@@ -12,6 +12,14 @@ class InputError(Exception):
     """
 
 
+class DidNotLearn(Exception):
+    """A run that goes no further since its model has not learned what comes before.
+
+    The message says what was reached and the way out. The command line prints it alone and exits
+    with code 1; the run is recorded as failed.
+    """
+
+
 def refuse_unknown(key: str, value: str, legal: Sequence[str]) -> None:
     """Raise InputError for a value that is none of the legal ones."""
     if value not in legal:

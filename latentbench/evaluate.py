@@ -6,74 +6,17 @@ nor transformers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from latentbench import cli, schema
+from latentbench import cli
+from latentbench.config import sections
+from latentbench.config.evaluation import EvaluateConfig
+from latentbench.config.reads import check_read_by_evaluation
 from latentbench.errors import InputError
 from latentbench.runtime.deferred import settle
-
-
-@dataclass
-class TemplateOptions:
-    """What follows a question and a step, and what leads the answer in; null: as trained."""
-
-    question_end: str | None = None
-    step_end: str | None = None
-    answer_start: str | None = None
-
-
-@dataclass
-class NameOptions:
-    """The checkpoint's name in tables; null: as recorded."""
-
-    method: str | None = None
-    data: str | None = None
-    model: str | None = None
-    seed: int | None = None
-
-
-@dataclass
-class AnswerOptions:
-    """At most `budget` tokens; `temperature` of the rollouts in latents.parquet. Null: as trained,
-    else 64 and 1."""
-
-    budget: int | None = None
-    temperature: float | None = None
-
-
-@dataclass
-class MaskOptions:
-    """The rate of mask noises, where `noise.rate` is not set."""
-
-    mask_rate: float = 0.2
-
-
-@dataclass
-class EvaluateConfig:
-    """One evaluation. What is null is taken from the checkpoint's own record.
-
-    `checkpoint` is a run directory, a Hugging Face directory or a hub id (with `revision`).
-    `latents`, `carrier`, `template` and `marker` say how it thinks and answers. `noise` is what
-    protocol.explore=latent|both draws.
-    """
-
-    checkpoint: str = MISSING
-    revision: str | None = None
-    latents: int | None = None
-    carrier: Any = None
-    template: TemplateOptions = field(default_factory=TemplateOptions)
-    marker: str | None = None
-    names: NameOptions = field(default_factory=NameOptions)
-    noise: Any = None
-    rl: MaskOptions = field(default_factory=MaskOptions)
-    eval: dict[str, schema.BenchmarkConfig] = field(default_factory=dict)
-    protocol: schema.ProtocolConfig = field(default_factory=schema.ProtocolConfig)
-    answer: AnswerOptions = field(default_factory=AnswerOptions)
-    trainer: schema.DeviceConfig = field(default_factory=schema.DeviceConfig)
 
 
 def main() -> None:
@@ -94,10 +37,10 @@ def typed(composed: DictConfig) -> EvaluateConfig:
             "checkpoint has no value; set checkpoint=<run directory, Hugging Face directory or hub "
             "id>"
         )
-    config = schema.as_objects(composed)
+    config = sections.as_objects(composed)
     assert isinstance(config, EvaluateConfig)
-    schema.check_protocol(config)
-    schema.check_devices(config.trainer)
+    sections.check_protocol(config)
+    sections.check_devices(config.trainer)
     least = {
         "latents": (config.latents, 0),
         "names.seed": (config.names.seed, 0),
@@ -112,8 +55,9 @@ def typed(composed: DictConfig) -> EvaluateConfig:
 
 def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str]) -> float | None:
     config = typed(composed)
+    check_read_by_evaluation(config, choices, hydra_config.overrides.task)
     settle("torch")
-    from latentbench.evaluation_run import check_inputs, evaluation_identity, run
+    from latentbench.run.evaluation import check_inputs, evaluation_identity, run
 
     identity = evaluation_identity(config)
     return cli.in_directory(

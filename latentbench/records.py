@@ -54,6 +54,9 @@ class Slots:
     pad_to_max: bool
 
 
+SPLITS = ("train", "validation", "test")
+
+
 @dataclass(frozen=True)
 class Splits:
     """The three disjoint parts of a data set, and where they came from."""
@@ -253,6 +256,11 @@ class Rollouts:
     answers: Answers
     texts: tuple[str, ...]
     rewards: torch.Tensor
+
+    @property
+    def latents(self) -> int:
+        """The number of latent slots."""
+        return self.thoughts.vectors.shape[1]
 
     @property
     def dispersion(self) -> float:

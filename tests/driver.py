@@ -1,6 +1,8 @@
 """Runs of the program for tests: in this process where that is enough, else as a user starts it."""
 
+import copy
 import csv
+import functools
 import io
 import logging
 import os
@@ -13,35 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict
 
 CHECKOUT = Path(__file__).parents[1]
 PROGRAM = str(CHECKOUT / "run.py")
+CONF = CHECKOUT / "conf"
 
-# A task that a tiny model half learns in a second: chains of one operator, two latent stages.
-QUICK = (
-    "data.lengths=[1]",
-    "data.n_train=60",
-    "data.n_validation=10",
-    "data.n_test=12",
-    "latent.max_stage=1",
-    "sft.stages=[4,4]",
-    "sft.warmup=2",
-    "sft.batch_size=16",
-    "sft.reset_optimizer=epoch",
-    "rl.updates=4",
-    "rl.prompts=4",
-    "rl.group_size=4",
-    "rl.validate_every=0",
-    "rl.select=last",
-    "rl.keep=all",
-    "rl.over_provision=1",
-    "rl.inner_updates=1",
-    "answer.budget=8",
-    "protocol.samples=2",
-    "protocol.ks=[1,2]",
-)
+# Values in a file: a key of the command line that a method never reads would be refused.
+QUICK = ("--config-dir", str(CHECKOUT / "tests" / "conf"), "data=arithmetic", "experiment=quick")
 
 
 @dataclass(frozen=True)
@@ -79,6 +65,61 @@ def called(main: Callable[[], Any], program: str, *overrides: str) -> Outcome:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What the command line makes of its arguments before a run: the typed configuration, checked,
+    and the option of each group."""
+
+    config: Any
+    choices: dict[str, str]
+
+
+def composed(*overrides: str) -> Composed:
+    """The configuration of a command line and all checks of it, as before a run; nothing else.
+
+    Choices of options are composed once; `key=value` is put on top of that as Hydra itself does.
+    Raises what the command line would say in one line.
+    """
+    from latentbench import cli
+    from latentbench.config import sections
+    from latentbench.config.reads import check_read
+
+    arguments, search = list(overrides), []
+    if arguments[:1] == ["--config-dir"]:
+        _, folder, *arguments = arguments
+        search = [f"hydra.searchpath=[file://{folder}]"]
+    chosen = [argument for argument in arguments if _is_choice(argument)]
+    values = [argument for argument in arguments if argument not in chosen]
+    config = copy.deepcopy(_chosen(*search, *chosen))
+    parsed = OverridesParser.create().parse_overrides(values)
+    ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
+    HydraConfig.instance().set_config(config)  # method=... is read there
+    try:
+        choices = cli.choices_of(config.hydra)
+        with open_dict(config):
+            del config["hydra"]
+        typed = sections.typed(config, choices)
+        check_read(typed, choices, arguments, CONF)
+    finally:
+        HydraConfig.instance().cfg = None
+    return Composed(typed, choices)
+
+
+def _is_choice(override: str) -> bool:
+    """Whether it decides which files are read; Hydra is asked about what is no `key=value`."""
+    key, equals, _ = override.partition("=")
+    return not equals or (CONF / key).is_dir()
+
+
+@functools.cache
+def _chosen(*choices: str) -> DictConfig:
+    from latentbench.config import sections
+
+    sections.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(choices), return_hydra_config=True)
 
 
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:

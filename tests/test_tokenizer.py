@@ -15,7 +15,7 @@ from latentbench.data.prontoqa_gen import ProntoqaGen
 from latentbench.data.prosqa_gen import ProsqaGen
 from latentbench.data.word_problems import WordProblems
 from latentbench.errors import InputError
-from latentbench.tokenizer import (
+from latentbench.model.tokenizer import (
     MARKERS,
     add_markers,
     character_tokenizer,

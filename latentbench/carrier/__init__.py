@@ -29,12 +29,21 @@ class Carrier(Protocol):
     """`sites` are the kinds of sites that a carrier adds to the model's own. `chooses` says whether
     it mixes a thought out of token types, so that a thought can be scored like an action.
 
-    A carrier with weights of its own has `build(model)`, which attaches them to the model as
-    `model.latent_carrier`; they are saved and loaded with it.
+    A carrier with weights of its own (`has_weights`) attaches them to the model in `build` as
+    `model.latent_carrier`; they are saved and loaded with it. `k` is how many token types it mixes.
     """
 
-    sites: ClassVar[tuple[str, ...]]
-    chooses: ClassVar[bool]
+    sites: ClassVar[tuple[str, ...]] = ()
+    chooses: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = False
+    k: int | None = None
+
+    def build(self, model: Any) -> None:
+        """Attach freshly drawn weights of its own; from torch's generator, which the caller
+        seeds."""
+
+    def check_vocabulary(self, size: int) -> None:
+        """Raise InputError for a carrier that mixes more token types than the `size` there are."""
 
     def __call__(
         self, hidden: torch.Tensor, lexicon: Lexicon, effects: Effects

@@ -6,18 +6,14 @@ h_t is the last hidden state after the model's final norm; no projection, no res
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from latentbench.carrier import Choice, Effects, Lexicon
+from latentbench.carrier import Carrier, Choice, Effects, Lexicon
 
 
 @dataclass(frozen=True)
-class Hidden:
-    sites: ClassVar[tuple[str, ...]] = ()
-    chooses: ClassVar[bool] = False
-
+class Hidden(Carrier):
     def __call__(
         self, hidden: torch.Tensor, lexicon: Lexicon, effects: Effects
     ) -> tuple[torch.Tensor, Choice]:

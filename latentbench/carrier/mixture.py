@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import torch
 
-from latentbench.carrier import Choice, Effects, Lexicon
+from latentbench.carrier import Carrier, Choice, Effects, Lexicon
 from latentbench.errors import InputError
 from latentbench.filters import keep, nucleus
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Carrier):
     """Knobs: `k` token types at most; `temperature` of the softmax over them; `top_p`, the nucleus
     that they are picked from (1 is all). Official: k 10 in Latent-GRPO, 30 in LEPO.
 

@@ -7,18 +7,14 @@ The control for latent reasoning: the same number of forwards, and nothing fed b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from latentbench.carrier import Choice, Effects, Lexicon
+from latentbench.carrier import Carrier, Choice, Effects, Lexicon
 
 
 @dataclass(frozen=True)
-class Pause:
-    sites: ClassVar[tuple[str, ...]] = ()
-    chooses: ClassVar[bool] = False
-
+class Pause(Carrier):
     def __call__(
         self, hidden: torch.Tensor, lexicon: Lexicon, effects: Effects
     ) -> tuple[torch.Tensor, Choice]:

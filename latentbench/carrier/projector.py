@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 
 import torch
 
-from latentbench.carrier import Choice, Effects, Lexicon
+from latentbench.carrier import Carrier, Choice, Effects, Lexicon
 from latentbench.errors import InputError
 
 
 @dataclass(frozen=True)
-class Projector:
+class Projector(Carrier):
     """Knob: `width` of the perceptron's inner layer; null is the model's own width."""
 
     width: int | None = None
 
-    sites: ClassVar[tuple[str, ...]] = ()
-    chooses: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.width is not None and self.width < 1:

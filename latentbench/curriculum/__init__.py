@@ -13,7 +13,7 @@ class Curriculum(Protocol):
         """Whether latent slots stand between `<|start-latent|>` and `<|end-latent|>`."""
         ...
 
-    def layout(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
+    def split(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
         """The number of latent slots and the steps that stay text, at a stage."""
         ...
 

@@ -14,7 +14,7 @@ class AtOnce:
     def markers(self) -> bool:
         return True
 
-    def layout(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
+    def split(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
         longest = slots.max_stage
         steps = longest if slots.pad_to_max else min(longest, len(item.steps))
         return steps * slots.per_step, ()

@@ -14,7 +14,7 @@ class Coconut:
     def markers(self) -> bool:
         return True
 
-    def layout(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
+    def split(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
         if stage <= slots.max_stage:
             return stage * slots.per_step, item.steps[stage:]
         longest = slots.max_stage

@@ -13,7 +13,7 @@ class NoCot:
     def markers(self) -> bool:
         return False
 
-    def layout(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
+    def split(self, item: Item, stage: int, slots: Slots) -> tuple[int, tuple[str, ...]]:
         return 0, ()
 
     def last_stage(self, slots: Slots) -> int:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
+from latentbench.data import DataSet
+from latentbench.data._overlap import check_disjoint, splits_digest
 from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template, content_uid
+from latentbench.records import SPLITS, Item, Splits, content_uid
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ def _by_steps(items: Sequence[Item]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class LogicGenerator:
+class LogicGenerator(DataSet):
     """What ProsQA and ProntoQA made anew have in common: records in the published fields.
 
     Raises InputError for knobs that cannot work and, in `load`, for sizes beyond the distinct
@@ -92,8 +93,7 @@ class LogicGenerator:
     n_validation: int = 1
     n_test: int = 1
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_string"
+    grader: ClassVar[str | None] = "exact_string"
     way_out: ClassVar[str] = "lower it"
 
     def __post_init__(self) -> None:

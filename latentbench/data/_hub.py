@@ -12,11 +12,11 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def hub_records(
-    hub: str, config: str | None, split: str, revision: str, layout: str
+    hub: str, config: str | None, split: str, revision: str, local_files: str
 ) -> tuple[Iterable[Mapping[str, Any]], str]:
     """The rows of one split, and the commit that they were read from, whatever name `revision` has.
 
-    `layout` says which local files would do instead. Raises InputError: for a gated set how to get
+    `local_files` says what would do instead. Raises InputError: for a gated set how to get
     access, for a cache that holds another commit than the one asked for, else what the hub said.
     """
     import datasets
@@ -32,7 +32,7 @@ def hub_records(
         # own.
         lines = str(error).strip().splitlines() or [""]
         said = f"{type(error).__name__}: {shorten(lines[0], 100)}"
-        local = f"use local files: data.root=<directory> with {layout}"
+        local = f"use local files: data.root=<directory> with {local_files}"
         if "gated" in f"{said} {error}".casefold():
             raise InputError(
                 f"data.root=null: {hub} is gated ({type(error).__name__}): accept its terms at "
@@ -47,6 +47,6 @@ def hub_records(
         raise InputError(
             f"data.root=null: {hub} at revision {revision} is not in the cache, which holds "
             f"{commit}; fetch it with a network, or use local files: data.root=<directory> with "
-            f"{layout}"
+            f"{local_files}"
         )
     return rows, commit  # type: ignore[return-value]

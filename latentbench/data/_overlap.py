@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from latentbench.errors import InputError, shorten
-from latentbench.records import Splits
-
-SPLITS = ("train", "validation", "test")
+from latentbench.records import SPLITS, Splits
 
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")

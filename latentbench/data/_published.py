@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from latentbench.data import DataSet
 from latentbench.data._files import digest, locate, unpack
 from latentbench.data._hub import hub_records
-from latentbench.data._overlap import SPLITS, check_disjoint, splits_digest
-from latentbench.data._rows import decode, iterate_records
+from latentbench.data._overlap import check_disjoint, splits_digest
+from latentbench.data._rows import boxed, decode, gold, iterate_records, make_item, text
 from latentbench.errors import InputError, shorten
-from latentbench.records import Item, Splits, Template
+from latentbench.records import SPLITS, Item, Splits
 
 # A row to an Item; None for a row that is no question of the benchmark (GSM-Plus has such).
 Parse = Callable[[Any, str], Item | None]
@@ -102,28 +103,28 @@ def _refuse(file: File, path: Path, name: str, sha256: str, rows: str) -> None:
 
 
 def read_hub(
-    part: HubSplit, hub: str, revision: str, key: str, layout: str
+    part: HubSplit, hub: str, revision: str, key: str, local_files: str
 ) -> tuple[list[Item | None], str, dict[str, Any]]:
     """The rows of one split of `hub`, its label, and its provenance with the commit that was read.
 
     Raises InputError for a number of rows that was not published; `key` is the option that pins the
-    revision, and `layout` says which local files would do instead.
+    revision, and `local_files` says which local files would do instead.
     """
     label = f"{hub}/{part.config or ''}/{part.hub_split}".replace("//", "/")
-    rows, commit = hub_records(hub, part.config, part.hub_split, revision, layout)
+    rows, commit = hub_records(hub, part.config, part.hub_split, revision, local_files)
     read = [part.parse(row, f"{label}:{n}") for n, row in enumerate(rows, start=1)]
     if not read or part.rows not in (None, len(read)):
         published = "" if part.rows is None else f", published were {part.rows}"
         raise InputError(
             f"{label} at revision {revision}: {len(read)} rows{published}; it changed upstream: "
             f"name the old commit with {key}, or use local files: data.root=<directory> with "
-            f"{layout}"
+            f"{local_files}"
         )
     return read, label, {"revision": revision, "commit": commit, "rows": len(read)}
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(DataSet):
     """A published data set, from files below `root` or, without it, from the hub at `revision`.
 
     A file must have the sha256 of a known edition or, where that digest is not known, its number
@@ -139,8 +140,7 @@ class Published:
     revision: str = "main"
     sha256: list[str] = field(default_factory=list)
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_number"
+    grader: ClassVar[str | None] = "exact_number"
     files: ClassVar[tuple[File, ...]] = ()
     hub_splits: ClassVar[tuple[HubSplit, ...]] = ()
 
@@ -248,6 +248,46 @@ class Published:
             items[part.split] += read
             entries[label] = entry
         return items, {"source": "hub", "files": entries}
+
+
+class PublishedQuestions(Published):
+    """A published set of test questions: one file, `<name>/test.jsonl`, and one split of the hub.
+
+    A subclass declares where they are from. `question` and `answer` are the fields of a row, the
+    first that it has; a row without an answer has it boxed in the field `boxed_in`. Rows that take
+    more than that have their own `parse`. On the hub there are `hub_rows`, by default as many as in
+    the first edition.
+    """
+
+    question: ClassVar[tuple[str, ...]] = ("question",)
+    answer: ClassVar[tuple[str, ...]] = ("answer",)
+    boxed_in: ClassVar[str | None] = None
+    origin: ClassVar[str]
+    editions: ClassVar[tuple[Edition, ...]]
+    hub_split: ClassVar[str] = "test"
+    hub_rows: ClassVar[int | None] = None
+    hub_config: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        read, rows = of_fields(cls.parse), cls.hub_rows or cls.editions[0].rows
+        cls.files = (File(f"{cls.name}/test.jsonl", "test", cls.origin, read, cls.editions),)
+        cls.hub_splits = (HubSplit("test", read, cls.hub_split, rows, cls.hub_config),)
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any], where: str) -> Item | None:
+        """A row as a question with its gold; None for one that is left out. Raises InputError,
+        which begins with `where`."""
+        question = text(record, where, *cls.question)
+        if cls.boxed_in is None or any(name in record for name in cls.answer):
+            answer = gold(record, where, *cls.answer)
+        else:
+            answer = boxed(text(record, where, cls.boxed_in), where)
+        return make_item(question, (), answer, where)
+
+
+def full_or_part(rows: int, part: int, sha256: str) -> tuple[Edition, ...]:
+    """The editions of a set that also goes round as a 70 % subset, whose digest is known."""
+    return Edition(rows, None, "full"), Edition(part, sha256, "70 % subset")
 
 
 def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from latentbench.data._published import Edition, File, HubSplit, Published, of_fields
-from latentbench.data._rows import gold, make_item, text
-from latentbench.records import Item
-
-
-def parse(record: Mapping[str, Any], where: str) -> Item | None:
-    """A published row as a question and its gold. Raises InputError, which begins with `where`."""
-    question = text(record, where, "problem", "question")
-    return make_item(question, (), gold(record, where, "answer"), where)
+from latentbench.data._published import Edition, PublishedQuestions
 
 
 @dataclass(frozen=True)
-class Amc23(Published):
+class Amc23(PublishedQuestions):
     """40 problems; answers stand there as floats, `27.0`, and are read as `27`."""
 
     name: str = "amc23"
     hub: str | None = "math-ai/amc23"
     revision: str = "80815d37005feb82cd7f8fbc6901d5d3eff43057"
 
-    grader: ClassVar[str] = "math_verify"
-    files: ClassVar[tuple[File, ...]] = (
-        File(
-            "amc23/test.jsonl",
-            "test",
-            "QwenLM/Qwen2.5-Math @ a45202bd16f1ec06f433442dc1152d0074773465 : "
-            "evaluation/data/amc23/test.jsonl",
-            of_fields(parse),
-            (Edition(40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4"),),
-        ),
+    grader: ClassVar[str | None] = "math_verify"
+    question: ClassVar[tuple[str, ...]] = ("problem", "question")
+    origin: ClassVar[str] = (
+        "QwenLM/Qwen2.5-Math @ a45202bd16f1ec06f433442dc1152d0074773465 : "
+        "evaluation/data/amc23/test.jsonl"
     )
-    hub_splits: ClassVar[tuple[HubSplit, ...]] = (HubSplit("test", of_fields(parse), "test", 40),)
+    editions: ClassVar[tuple[Edition, ...]] = (
+        Edition(40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4"),
+    )

@@ -34,7 +34,7 @@ class DapoMath(Published):
     revision: str = "31dd309567e3da778038cc87d868b6097a3ccf68"
     held_out: float = 0.1
 
-    grader: ClassVar[str] = "math_verify"
+    grader: ClassVar[str | None] = "math_verify"
     files: ClassVar[tuple[File, ...]] = (
         File(
             "dapo_math/train.jsonl",

@@ -50,7 +50,7 @@ class Gpqa(Published):
     revision: str = "633f5ee89ab8ad4522a9f850766b73f62147ffdd"
     subset: str = "diamond"
 
-    grader: ClassVar[str] = "choice"
+    grader: ClassVar[str | None] = "choice"
     files: ClassVar[tuple[File, ...]] = tuple(_file(subset) for subset in SUBSETS)
 
     def __post_init__(self) -> None:

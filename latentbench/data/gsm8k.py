@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from latentbench.data import DataSet
 from latentbench.data._files import iterate_rows, locate, unpack
-from latentbench.data._overlap import SPLITS, check_disjoint, normalise, splits_digest
+from latentbench.data._overlap import check_disjoint, normalise, splits_digest
 from latentbench.data._published import (
     Edition,
     File,
@@ -22,7 +23,7 @@ from latentbench.data._published import (
 )
 from latentbench.data._rows import decode, make_item, text, texts
 from latentbench.errors import InputError, shorten
-from latentbench.records import Item, Splits, Template
+from latentbench.records import SPLITS, Item, Splits
 
 FULL_TRAIN = "gsm8k_aug/train.txt"
 REDUCED_TRAIN = ("gsm8k_aug/train_no_aug_formula.txt", "gsm8k_aug/train_part3000.txt")
@@ -191,7 +192,7 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class Gsm8k:
+class Gsm8k(DataSet):
     """Grade-school maths in the layout of the official Coconut code.
 
     With `root`: files below that directory, plain or `.gz`; the full training file when it is
@@ -224,8 +225,7 @@ class Gsm8k:
     test_config: str = "main"
     test_revision: str = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_number"
+    grader: ClassVar[str | None] = "exact_number"
     files: ClassVar[tuple[File, ...]] = FILES
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ class Prontoqa(Published):
     hub: str | None = "renma/ProntoQA"
     revision: str = "6f3e03863ce763efd1f9cd11aacf4caff1b7af02"
 
-    grader: ClassVar[str] = "exact_string"
+    grader: ClassVar[str | None] = "exact_string"
     files: ClassVar[tuple[File, ...]] = tuple(file for part in _SAMPLES.values() for file in part)
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class Prosqa(Published):
 
     name: str = "prosqa"
 
-    grader: ClassVar[str] = "exact_string"
+    grader: ClassVar[str | None] = "exact_string"
     files: ClassVar[tuple[File, ...]] = (
         _file("train", "train", optional=True),
         _file(

@@ -10,11 +10,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from latentbench.data import DataSet
 from latentbench.data._generated import as_splits, fill, split_of
-from latentbench.data._overlap import SPLITS
 from latentbench.data._words import NAMES, OBJECTS
 from latentbench.errors import InputError
-from latentbench.records import Item, Splits, Template
+from latentbench.records import SPLITS, Item, Splits
 
 OPERATORS = "+-*/&"
 MOST_STEPS = 8
@@ -150,7 +150,7 @@ class _Draws:
 
 
 @dataclass(frozen=True)
-class WordProblems:
+class WordProblems(DataSet):
     """`Tom has 5 apples. Ann has 3 more apples than Tom. ... How many apples does Bob have?`
 
     A problem is a graph of quantities. `min_steps` to `max_steps` relations lead to the person who
@@ -184,8 +184,7 @@ class WordProblems:
     n_validation: int = 500
     n_test: int = 1000
 
-    template: ClassVar[Template] = Template()
-    grader: ClassVar[str] = "exact_number"
+    grader: ClassVar[str | None] = "exact_number"
 
     def __post_init__(self) -> None:
         if not 0 <= self.distractor_probability <= 1:

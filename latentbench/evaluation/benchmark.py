@@ -9,15 +9,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from latentbench.evaluation.grading import failures_of
+from latentbench.config.sections import ProtocolConfig
 from latentbench.evaluation.interventions import forced_thoughts, needs_thoughts, thoughts_of
 from latentbench.keys import Purpose, rollout_keys, uniforms
-from latentbench.layout import Layout
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Decoding, Policy, State
 from latentbench.noise.none import None_
-from latentbench.policy import Decoding, Policy, State
 from latentbench.records import Answers, NoiseRecord, Prompt, collate_prompts
-from latentbench.rollout import answer_texts, chunks
-from latentbench.schema import ProtocolConfig
+from latentbench.training.rollout import answer_texts, chunks
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Examination:
         self, prompt: Prompt, decode: str, sample: int, answer: Mapping[str, Any]
     ) -> dict[str, Any]:
         text, reward = answer["answer_text"], self.benchmark.reward
-        before = failures_of(reward)
+        before = sum(reward.failures.values())
         correct = bool(reward(text, prompt.gold) == 1.0)
         return {
             "benchmark": self.benchmark.name,
@@ -105,7 +104,7 @@ class Examination:
             "truncated": answer["truncated"],
             "latent_steps": self.policy.latents,
             "answer_tokens": answer["answer_tokens"],
-            "grader_failed": failures_of(reward) > before,
+            "grader_failed": sum(reward.failures.values()) > before,
         }
 
     def _answers(

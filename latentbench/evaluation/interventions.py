@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from latentbench.config.sections import ProtocolConfig
 from latentbench.keys import Key, Purpose
-from latentbench.layout import Layout
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Policy
 from latentbench.noise.none import None_
-from latentbench.policy import Policy
 from latentbench.records import NoiseRecord, Prompt, collate_prompts
-from latentbench.schema import ProtocolConfig
 
 
 def steps_under(protocol: ProtocolConfig, trained: int) -> int:

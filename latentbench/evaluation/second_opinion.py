@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from latentbench.errors import InputError
-from latentbench.evaluation.grading import failures_of
+from latentbench.reward import Reward
 
 # Of a long answer its end is shown: the final answer stands there.
 _SHOWN = 200
@@ -46,7 +45,7 @@ def second_opinion(
     texts: Sequence[str],
     golds: Sequence[str],
     verdicts: Sequence[bool],
-    second: Any,
+    second: Reward,
     examples: int = 5,
 ) -> SecondOpinion:
     """The verdicts of the primary grader against those of `second`, a reward plug-in.
@@ -54,7 +53,7 @@ def second_opinion(
     `texts`, `golds` and `verdicts` [answer] belong together; ValueError when their lengths differ.
     """
     gradable: dict[str, bool] = {}
-    compared, found, shown, before = 0, 0, [], failures_of(second)
+    compared, found, shown, before = 0, 0, [], sum(second.failures.values())
     for text, gold, first in zip(texts, golds, verdicts, strict=True):
         if gold not in gradable:
             gradable[gold] = _gradable(second, gold)
@@ -66,11 +65,11 @@ def second_opinion(
             found += 1
             if len(shown) < examples:
                 shown.append(Disagreement(text[-_SHOWN:], gold, bool(first), other))
-    failures = failures_of(second) - before
+    failures = sum(second.failures.values()) - before
     return SecondOpinion(compared, found, len(texts) - compared, tuple(shown), failures)
 
 
-def _gradable(grader: Any, gold: str) -> bool:
+def _gradable(grader: Reward, gold: str) -> bool:
     try:
         grader.check_gold(gold)
     except InputError:

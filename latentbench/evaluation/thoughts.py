@@ -11,9 +11,9 @@ import torch
 
 from latentbench.evaluation.benchmark import Examination, item_name
 from latentbench.keys import Purpose, rollout_keys, uniforms
-from latentbench.policy import Decoding
+from latentbench.model.policy import Decoding
 from latentbench.records import collate_prompts
-from latentbench.rollout import answer_texts
+from latentbench.training.rollout import answer_texts
 
 TOP = 5
 

@@ -54,11 +54,21 @@ class Gain:
 
 
 class NoiseSource(Protocol):
-    """`acts_on` lists the kinds of sites that a source needs. `replayed` is False for a negative
-    control whose draws are not in its record and come anew at every forward."""
+    """What a noise source has; a subclass takes over what is written out here.
+
+    `acts_on` lists the kinds of sites that it needs. `replayed` is False for a negative control
+    whose draws are not in its record and come anew at every forward. `strength` names the field
+    that calibration turns, `scope` the phases that it acts in where that can be chosen, `top_k` how
+    many token types its filter lets through. `gumbel_margins` says that it adds draws to the law of
+    a mixture and does nothing else, so that a slot's margins are draws too.
+    """
 
     acts_on: ClassVar[tuple[str, ...]]
-    replayed: ClassVar[bool]
+    replayed: ClassVar[bool] = True
+    strength: ClassVar[str | None] = None
+    gumbel_margins: ClassVar[bool] = False
+    scope: str | None = None
+    top_k: int | None = None
 
     @property
     def diverges(self) -> str:
@@ -74,6 +84,9 @@ class NoiseSource(Protocol):
         """What happens at which site at a step: functions of the site's input and output, both
         [row, position, feature] ([row, feature] for `scores` and `thought`), to the new output."""
         ...
+
+    def check_vocabulary(self, size: int) -> None:
+        """Raise InputError for a noise that asks for more token types than the `size` there are."""
 
 
 def prefix_safe(noise: NoiseSource) -> bool:

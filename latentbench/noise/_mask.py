@@ -17,7 +17,16 @@ import torch
 
 from latentbench.errors import InputError, refuse_unknown
 from latentbench.keys import Key, Purpose
-from latentbench.noise import Effects, Gain, Site, acts_at, check_scope, first_phase, kind_of
+from latentbench.noise import (
+    Effects,
+    Gain,
+    NoiseSource,
+    Site,
+    acts_at,
+    check_scope,
+    first_phase,
+    kind_of,
+)
 from latentbench.records import NoiseRecord
 
 KINDS = ("attention", "mlp", "embedding")
@@ -26,7 +35,7 @@ PAIRS = ("none", "antithetic", "same")
 
 
 @dataclass(frozen=True)
-class FeatureMask:
+class FeatureMask(NoiseSource):
     """Knobs: `rate` p in [0, 1); `sites`, kinds out of attention, mlp, embedding; `scope`, the
     phases that are masked; `per_site`, whether each site draws its own mask or all share one.
 
@@ -46,8 +55,7 @@ class FeatureMask:
     rate_updates: int | None = None
 
     acts_on: ClassVar[tuple[str, ...]] = ()  # sites that every model has
-    replayed: ClassVar[bool] = True
-    strength: ClassVar[str] = "rate"
+    strength: ClassVar[str | None] = "rate"
 
     def __post_init__(self) -> None:
         for name, rate in (("rate", self.rate), ("rate_end", self.rate_end)):

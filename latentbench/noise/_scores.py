@@ -9,18 +9,17 @@ import numpy as np
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import Site
+from latentbench.noise import NoiseSource, Site
 
 
-class ScoreNoise:
+class ScoreNoise(NoiseSource):
     """Knobs of the family: `scale` of the noise, and `top_p`, the nucleus of its candidates."""
 
     scale: float
     top_p: float
 
     acts_on: ClassVar[tuple[str, ...]] = ("scores",)
-    replayed: ClassVar[bool] = True
-    strength: ClassVar[str] = "scale"
+    strength: ClassVar[str | None] = "scale"
 
     def check(self, count: str) -> None:
         """Raises InputError for knobs out of range; `count` names a number of token types."""

@@ -15,19 +15,27 @@ import torch
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import Effect, Effects, Site, acts_at, check_scope, first_phase, kind_of
+from latentbench.noise import (
+    Effect,
+    Effects,
+    NoiseSource,
+    Site,
+    acts_at,
+    check_scope,
+    first_phase,
+    kind_of,
+)
 from latentbench.records import NoiseRecord
 
 
-class ValueNoise:
+class ValueNoise(NoiseSource):
     """Knobs of the family: `scale` of the noise, and `scope`, the phases it acts in."""
 
     scale: float
     scope: str
 
     acts_on: ClassVar[tuple[str, ...]] = ()  # every model has value projections
-    replayed: ClassVar[bool] = True
-    strength: ClassVar[str] = "scale"
+    strength: ClassVar[str | None] = "scale"
 
     def check(self) -> None:
         """Raises InputError for knobs out of range."""

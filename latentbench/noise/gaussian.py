@@ -15,18 +15,17 @@ import torch
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import Effects, Site
+from latentbench.noise import Effects, NoiseSource, Site
 from latentbench.records import NoiseRecord
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(NoiseSource):
     scale: float = 0.1
     relative: bool = True
 
     acts_on: ClassVar[tuple[str, ...]] = ("thought",)
-    replayed: ClassVar[bool] = True
-    strength: ClassVar[str] = "scale"
+    strength: ClassVar[str | None] = "scale"
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale < float("inf"):

@@ -15,12 +15,12 @@ import torch
 
 from latentbench.errors import InputError
 from latentbench.keys import Key
-from latentbench.noise import Effects, Site, acts_at, check_scope, first_phase, kind_of
+from latentbench.noise import Effects, NoiseSource, Site, acts_at, check_scope, first_phase, kind_of
 from latentbench.records import NoiseRecord
 
 
 @dataclass(frozen=True)
-class NativeDropout:
+class NativeDropout(NoiseSource):
     """Knobs: `rate` p in [0, 1); `scope`, the phases that it acts in."""
 
     rate: float = 0.2
@@ -28,7 +28,7 @@ class NativeDropout:
 
     acts_on: ClassVar[tuple[str, ...]] = ()
     replayed: ClassVar[bool] = False
-    strength: ClassVar[str] = "rate"
+    strength: ClassVar[str | None] = "rate"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate < 1.0:

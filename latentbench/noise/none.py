@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentbench.keys import Key
-from latentbench.noise import Effects, Site
+from latentbench.noise import Effects, NoiseSource, Site
 from latentbench.records import NoiseRecord
 
 
 @dataclass(frozen=True)
-class None_:
+class None_(NoiseSource):
     acts_on: ClassVar[tuple[str, ...]] = ()
-    replayed: ClassVar[bool] = True
 
     @property
     def diverges(self) -> str:

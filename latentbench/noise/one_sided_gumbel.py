@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class OneSidedGumbel(ScoreNoise):
     one_sided: bool = True
     top_p: float = 0.95
     at_least: int = 10
+
+    gumbel_margins: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "delta"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from latentbench.errors import InputError, shorten
+from latentbench.reward import Reward
 from latentbench.reward._marker import after_marker, check_marker
 
 # A choice and what may lead it in are short; the rest of an endless answer is not looked at.
@@ -35,7 +36,7 @@ def _pattern(choices: tuple[str, ...], any_case: bool) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Reward):
     """1.0 when the choice named after the last `marker` is the gold one, else 0.0.
 
     The choice must come first and stand alone: `B`, `(B)`, `B.`, `**B**`, `\\boxed{\\text{B}}` and

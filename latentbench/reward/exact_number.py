@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latentbench.errors import InputError, shorten
+from latentbench.reward import Reward
 from latentbench.reward._marker import after_marker, check_marker
 from latentbench.reward._number import canonical
 
 
 @dataclass(frozen=True)
-class ExactNumber:
+class ExactNumber(Reward):
     """1.0 when the first number after the last `marker` has exactly the gold value, else 0.0.
 
     `1,000`, `$1000`, `+1000` and `1000.00` are equal, so are `2/5` and `0.4`; what follows a

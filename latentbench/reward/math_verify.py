@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentbench.errors import InputError, shorten
+from latentbench.reward import Reward
 from latentbench.reward._box import BRACE, last_box
 from latentbench.reward._marker import after_marker, check_marker
 from latentbench.reward._math_client import math_client
@@ -50,7 +51,7 @@ def _tidy(answer: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class MathVerify:
+class MathVerify(Reward):
     """1.0 when Math-Verify takes the answer for the gold one, else 0.0.
 
     The answer is what the last `\\boxed{...}` holds, or else the first line after the last

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from latentbench.errors import InputError, shorten
+from latentbench.reward import Reward
 from latentbench.reward._marker import after_marker, check_marker
 from latentbench.reward._number import canonical
 
@@ -27,7 +28,7 @@ def _float(spelling: str) -> float:
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class Tolerance(Reward):
     """1.0 when |x - gold| <= max(`relative` |gold|, `absolute`) in float64, else 0.0.
 
     x is the first number after the last `marker`, read as `exact_number` reads it. What is no

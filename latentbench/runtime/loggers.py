@@ -11,10 +11,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from latentbench.config.sections import Config, TensorboardConfig, WandbConfig
 from latentbench.errors import InputError
 from latentbench.runtime.metrics_csv import read_rows
 from latentbench.runtime.run_directory import RunDirectory, plain
-from latentbench.schema import Config, TensorboardConfig, WandbConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from latentbench.errors import InputError
-from latentbench.models import config_text
+from latentbench.model.backbone import config_text
 from latentbench.runtime.files import sweep_partial_files, write_atomically
 from latentbench.runtime.provenance import digest
 
@@ -20,7 +20,7 @@ FOLDER = "evaluation"
 
 
 @dataclass(frozen=True)
-class Parts:
+class PartFiles:
     """A folder of part files, each whole or not there, with the rows of some items.
 
     The folder's name says what was evaluated and how: rows of another model, benchmark or protocol

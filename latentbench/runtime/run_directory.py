@@ -192,11 +192,12 @@ def plain(config: Any) -> dict[str, Any]:
 # What may differ between two attempts at one run: where files lie (their content is compared by
 # `inputs`), what is logged, which device, how much memory is taken at a time. The caps that stand
 # under `limit` have been applied to the values they cap; only those on items have no other place.
+# `at_cap` says whether a run goes on, and nothing of what it computes.
 UNHASHED: Mapping[str, tuple[str, ...]] = {
     "init": ("path", "root", "revision"),
     "model": ("path", "tokenizer"),
     "data": ("root",),
-    "sft": ("micro_batch",),
+    "sft": ("micro_batch", "at_cap"),
     "rl": ("micro_batch", "rollout_rows"),
     "protocol": ("batch_rows",),
     "limit": ("sft_updates_per_stage", "rl_updates", "samples"),

@@ -11,7 +11,7 @@ import torch
 from latentbench.records import SftRow
 
 if TYPE_CHECKING:
-    from latentbench.policy import Policy
+    from latentbench.model.policy import Policy
 
 
 class SftLoss(Protocol):

@@ -11,7 +11,7 @@ import torch
 from latentbench.records import NoiseRecord, SftRow, Text, Thoughts, collate_prompts, collate_text
 
 if TYPE_CHECKING:
-    from latentbench.policy import Policy
+    from latentbench.model.policy import Policy
 
 
 @dataclass(frozen=True)

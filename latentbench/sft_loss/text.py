@@ -13,7 +13,7 @@ from latentbench.records import SftRow
 from latentbench.sft_loss._pass import summed_cross_entropy, supervised_pass, text_tokens
 
 if TYPE_CHECKING:
-    from latentbench.policy import Policy
+    from latentbench.model.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
 from latentbench.records import Groups
 
+# As text: composing a configuration loads no torch.
+Estimate: TypeAlias = "Callable[[Groups], torch.Tensor]"
+
 
 class Transform(Protocol):
     def __call__(
-        self,
-        advantages: torch.Tensor,
-        groups: Groups,
-        estimate: Callable[[Groups], torch.Tensor],
+        self, advantages: torch.Tensor, groups: Groups, estimate: Estimate
     ) -> torch.Tensor:
         """Advantages [prompt, rollout, position] -> advantages; a group of zeros stays zeros.
 

@@ -8,13 +8,13 @@ every other rollout, incorrect ones included; `paper` that of the other candidat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from latentbench.errors import refuse_unknown
 from latentbench.records import Groups
+from latentbench.transform import Estimate
 
 RULES = ("paper", "official")
 
@@ -27,10 +27,7 @@ class FirstToken:
         refuse_unknown("transform.first_token.rule", self.rule, RULES)
 
     def __call__(
-        self,
-        advantages: torch.Tensor,
-        groups: Groups,
-        estimate: Callable[[Groups], torch.Tensor],
+        self, advantages: torch.Tensor, groups: Groups, estimate: Estimate
     ) -> torch.Tensor:
         first = advantages[..., 0]
         candidates = first > 0

@@ -9,13 +9,13 @@ all equal, invalid ones included, says nothing in either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from latentbench.errors import refuse_unknown
 from latentbench.records import Groups
+from latentbench.transform import Estimate
 
 VARIANTS = ("excluded", "zeroed")
 
@@ -28,10 +28,7 @@ class InvalidMask:
         refuse_unknown("transform.invalid_mask.variant", self.variant, VARIANTS)
 
     def __call__(
-        self,
-        advantages: torch.Tensor,
-        groups: Groups,
-        estimate: Callable[[Groups], torch.Tensor],
+        self, advantages: torch.Tensor, groups: Groups, estimate: Estimate
     ) -> torch.Tensor:
         if self.variant == "excluded":
             advantages = advantages.clone()

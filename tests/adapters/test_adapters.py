@@ -19,14 +19,14 @@ from torch import nn
 
 from latentbench.carrier.hidden import Hidden
 from latentbench.carrier.projector import Projector
+from latentbench.config.sections import ModelConfig
 from latentbench.convert import main
-from latentbench.layout import Layout
-from latentbench.models import Backbone, load
+from latentbench.model.backbone import Backbone, load
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Decoding, Policy
+from latentbench.model.tokenizer import character_tokenizer
 from latentbench.noise.none import None_
-from latentbench.policy import Decoding, Policy
 from latentbench.records import Item, NoiseRecord, Template, collate_prompts
-from latentbench.schema import ModelConfig
-from latentbench.tokenizer import character_tokenizer
 
 BASE = len(character_tokenizer())  # rows of the base model
 WIDTH, INNER, LAYERS, HEADS, RANK, ALPHA = 32, 24, 2, 4, 3, 8.0

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.runs import ITEM_COLUMNS
-from analysis.summary import summary_metrics
+from latentbench.analysis.metrics import summary_metrics
+from latentbench.analysis.runs import ITEM_COLUMNS
 
 ITEMS, SAMPLES = 40, 8
 KS = (1, 2, 4, 8)

@@ -7,7 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driver import QUICK, inside, tree
+from driver import QUICK, composed, inside, tree
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from latentbench.cli import composition_error
+from latentbench.errors import InputError
+
+# Of each way in which the command line refuses, one: from start to end, as a user meets it.
+END_TO_END = {
+    *("unknown option", "word for a number", "not an override", "value for a group"),  # Hydra
+    *("a schema", "added key"),  # composed well, and yet no configuration
+    *("negative lr", "no benchmark"),  # a rule for values
+    *("heads that do not divide", "too few positions"),  # seen from the model and the data
+    *("inits below a file", "no W&B account"),  # this machine
+    "overlap of train and test",  # the data
+}
 
 # (overrides, pieces that the line must have)
 COMPOSED_WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -137,7 +152,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         "eval.arithmetic.root=elsewhere",
         ("eval.arithmetic.root=elsewhere", "data.root"),
     ),
-    "no benchmark": ("eval=[]", ("eval=[]", "eval=[arithmetic]")),
+    "no benchmark": ("eval=[]", ("eval=[]", "eval=[sums]")),
     "too few stages": ("sft.stages=[4]", ("sft.stages=[4]", "latent.max_stage=1", "2")),
     "no stages": ("sft.stages=[]", ("sft.stages=[]",)),
     "negative stage": ("sft.stages=[4,-1]", ("sft.stages=[4, -1]",)),
@@ -177,81 +192,125 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run with overrides that must be refused; returns the line, after checking its manners."""
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, without accounts, devices or a hub."""
     monkeypatch.chdir(tmp_path)
     for name in ("WANDB_API_KEY", "WANDB_MODE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
 
-    def run(*overrides: str, pieces: tuple[str, ...] = ()) -> str:
-        before = tree(tmp_path)
-        outcome = inside(*overrides)
-        assert outcome.code == 2, outcome
-        lines = outcome.err.strip().splitlines()
-        assert len(lines) == 1 and lines[0].startswith("error: "), outcome.err
-        assert "Traceback" not in outcome.out + outcome.err
-        assert "SFT" not in outcome.out and "RL" not in outcome.out
-        for piece in pieces:
-            assert piece in lines[0]
-        assert tree(tmp_path) == before
-        return lines[0]
+
+def end_to_end(nowhere: Path, *overrides: str) -> str:
+    """Run with overrides that must be refused; returns the line, after checking its manners."""
+    before = tree(nowhere)
+    outcome = inside(*overrides)
+    assert outcome.code == 2, outcome
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), outcome.err
+    assert "Traceback" not in outcome.out + outcome.err
+    assert "SFT" not in outcome.out and "RL" not in outcome.out
+    assert tree(nowhere) == before
+    return lines[0].removeprefix("error: ")
+
+
+def short_way(nowhere: Path, *overrides: str) -> str:
+    """The same line, without a process's beginning and a run directory."""
+    from latentbench.run.training import prepared, run_identity
+
+    before = tree(nowhere)
+    try:
+        found = composed(*overrides)
+        run_identity(found.config, found.choices)
+        prepared(found.config, found.choices)
+    except InputError as error:
+        line = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        line = composition_error(error)
+    else:
+        pytest.fail("accepted")
+    assert "\n" not in line
+    assert tree(nowhere) == before
+    return line
+
+
+Refused = Callable[..., None]
+
+
+@pytest.fixture
+def refused(nowhere: Path) -> Refused:
+    """`refused(*overrides, pieces=..., whole=...)`: refused in one line that has the pieces; the
+    `whole` command line says it, or the short way."""
+
+    def run(*overrides: str, pieces: tuple[str, ...], whole: bool = False) -> None:
+        line = (end_to_end if whole else short_way)(nowhere, *overrides)
+        assert all(piece in line for piece in pieces), line
 
     return run
 
 
 @pytest.mark.parametrize("name", COMPOSED_WRONG)
-def test_composition_refuses(name: str, refused: Callable[..., str]) -> None:
+def test_composition_refuses(name: str, refused: Refused) -> None:
     overrides, pieces = COMPOSED_WRONG[name]
-    refused(*overrides.split(), pieces=pieces)
+    refused(*overrides.split(), pieces=pieces, whole=name in END_TO_END)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_values_are_refused(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_values_are_refused(name: str, refused: Refused, nowhere: Path) -> None:
     if name == "no such device":
         import torch
 
         if torch.cuda.is_available():
             pytest.skip("this machine has such a device")
-    (tmp_path / "occupied").write_text("a file")
+    (nowhere / "occupied").write_text("a file")
     overrides, pieces = REFUSED[name]
     quick = () if "data=gsm8k" in overrides else QUICK
-    refused(*quick, *overrides.split(), pieces=pieces)
+    refused(*quick, *overrides.split(), pieces=pieces, whole=name in END_TO_END)
+
+
+@pytest.mark.parametrize("name", ["word for a number", "negative lr", "too few positions"])
+def test_the_short_way_says_what_the_command_line_says(name: str, nowhere: Path) -> None:
+    overrides = (COMPOSED_WRONG | REFUSED)[name][0].split()
+    assert short_way(nowhere, *QUICK, *overrides) == end_to_end(nowhere, *QUICK, *overrides)
 
 
 # -- the output directory -------------------------------------------------------------------------
 
 
-def test_directory_of_another_run(refused: Callable[..., str], tmp_path: Path) -> None:
-    taken = tmp_path / "taken"
+def test_directory_of_another_run(refused: Refused, nowhere: Path) -> None:
+    taken = nowhere / "taken"
     taken.mkdir()
     (taken / "result.json").write_text(json.dumps({"run_id": "x", "method": "cot", "seed": 7}))
     pieces = ("hydra.run.dir=", "taken", "cot", "seed 7", "another")
-    refused(*QUICK, "hydra.run.dir=taken", pieces=pieces)
+    refused(*QUICK, "hydra.run.dir=taken", pieces=pieces, whole=True)
 
 
-def test_directory_with_foreign_files(refused: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("my only copy")
-    refused(*QUICK, "hydra.run.dir=mine", pieces=("hydra.run.dir=", "mine", "empty"))
+def test_directory_with_foreign_files(refused: Refused, nowhere: Path) -> None:
+    (nowhere / "mine").mkdir()
+    (nowhere / "mine" / "thesis.tex").write_text("my only copy")
+    refused(*QUICK, "hydra.run.dir=mine", pieces=("hydra.run.dir=", "mine", "empty"), whole=True)
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])
-def test_directory_is_a_file(path: str, refused: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no directory")
-    refused(*QUICK, f"hydra.run.dir={path}", pieces=("hydra.run.dir=", "file", "is a file"))
+def test_directory_is_a_file(path: str, refused: Refused, nowhere: Path) -> None:
+    (nowhere / "file").write_text("no directory")
+    refused(
+        *QUICK, f"hydra.run.dir={path}", pieces=("hydra.run.dir=", "file", "is a file"), whole=True
+    )
 
 
-def test_directory_with_an_unreadable_record(refused: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / "result.json").write_text('{"run_id": ')
-    refused(*QUICK, "hydra.run.dir=torn", pieces=("hydra.run.dir=", "torn", "result.json"))
+def test_directory_with_an_unreadable_record(refused: Refused, nowhere: Path) -> None:
+    (nowhere / "torn").mkdir()
+    (nowhere / "torn" / "result.json").write_text('{"run_id": ')
+    refused(
+        *QUICK, "hydra.run.dir=torn", pieces=("hydra.run.dir=", "torn", "result.json"), whole=True
+    )
 
 
-def test_an_empty_directory_of_the_user_stays(refused: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "prepared" / "here").mkdir(parents=True)
-    refused(*QUICK, "rl.lr=-1", "hydra.run.dir=prepared/here", pieces=("rl.lr",))
+def test_an_empty_directory_of_the_user_stays(refused: Refused, nowhere: Path) -> None:
+    (nowhere / "prepared" / "here").mkdir(parents=True)
+    refused(*QUICK, "rl.lr=-1", "hydra.run.dir=prepared/here", pieces=("rl.lr",), whole=True)
 
 
 # -- data files -----------------------------------------------------------------------------------
@@ -319,16 +378,17 @@ ROWS_WRONG: dict[str, tuple[dict[str, list[str]], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", ROWS_WRONG)
-def test_wrong_rows(name: str, refused: Callable[..., str], tmp_path: Path) -> None:
+def test_wrong_rows(name: str, refused: Refused, nowhere: Path) -> None:
     changes, pieces = ROWS_WRONG[name]
-    write_data(tmp_path / "data", **({"train": TRAIN, "valid": VALID, "test": TEST} | changes))
-    refused(*GSM8K, accepted(tmp_path / "data"), pieces=pieces)
+    write_data(nowhere / "data", **({"train": TRAIN, "valid": VALID, "test": TEST} | changes))
+    whole = name in END_TO_END
+    refused(*GSM8K, accepted(nowhere / "data"), pieces=pieces, whole=whole)
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut short", "no gzip", "no such directory"])
-def test_wrong_files(harm: str, refused: Callable[..., str], tmp_path: Path) -> None:
-    write_data(tmp_path / "data", TRAIN, VALID, TEST)
-    plain = tmp_path / "data" / "gsm8k_aug" / "valid.txt"
+def test_wrong_files(harm: str, refused: Refused, nowhere: Path) -> None:
+    write_data(nowhere / "data", TRAIN, VALID, TEST)
+    plain = nowhere / "data" / "gsm8k_aug" / "valid.txt"
     packed = gzip.compress(plain.read_bytes())
     pieces: tuple[str, ...] = ("valid.txt",)
     plain.unlink()
@@ -337,7 +397,7 @@ def test_wrong_files(harm: str, refused: Callable[..., str], tmp_path: Path) -> 
     elif harm == "no gzip":
         plain.with_name("valid.txt.gz").write_bytes(b"question||#### 1\n")
     elif harm == "no such directory":
-        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        (nowhere / "data").rename(nowhere / "elsewhere")
         pieces = ("data.root=data", "no such directory")
     refused(*GSM8K, pieces=pieces)
 
@@ -358,18 +418,18 @@ def test_wrong_files(harm: str, refused: Callable[..., str], tmp_path: Path) -> 
 def test_hub_out_of_reach(
     overrides: tuple[str, ...],
     pieces: tuple[str, ...],
-    refused: Callable[..., str],
-    tmp_path: Path,
+    refused: Refused,
+    nowhere: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(nowhere / "cache"))
     refused(*overrides, "debug=smoke", "limit.samples=2", pieces=pieces)
 
 
-def test_more_token_types_than_the_model_can_write(refused: Callable[..., str]) -> None:
+def test_more_token_types_than_the_model_can_write(refused: Refused) -> None:
     """Known once the tokenizer is read, and before anything is trained."""
     refused("method=lepo", "carrier.k=500", pieces=("carrier.k=500", "98 token types"))
     pieces = ("noise.at_least=99", "98 token types")

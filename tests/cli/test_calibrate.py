@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import QUICK
 from hydra.core.hydra_config import HydraConfig
 
-from latentbench import schema
 from latentbench.calibrate import calibrate, main, solve, split_arguments
+from latentbench.config import sections
 from latentbench.errors import InputError
-from latentbench.policy import Policy
+from latentbench.model.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,12 +50,12 @@ def test_memory_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return original(self, state, *rest)
 
     monkeypatch.setattr(Policy, "think", counting)
-    schema.register()
+    sections.register()
     like = ["noise=gaussian", "like=shared_mask", "like.rate=0.1", f"init.root={tmp_path}"]
     answers = []
     for most in (8, 1024):
         rows.clear()
-        answers.append(calibrate([*QUICK, *like, f"rl.rollout_rows={most}"]))
+        answers.append(calibrate(["data=arithmetic", *SMALL, *like, f"rl.rollout_rows={most}"]))
         if most == 8:
             assert max(rows[-10:]) == 8
     assert answers[0] == answers[1] and float(answers[0].rpartition("=")[2]) > 0
@@ -92,6 +91,7 @@ RISING = ["like.schedule=linear", "like.rate_end=0.3", "like.rate_updates=4"]
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
+        (["noise=gaussian"], "like"),
         (["noise=none", "like=shared_mask"], "noise=none"),
         (["noise=gaussian", "like=none"], "dispersion is 0"),
         (["noise=gaussian", "like=nonsense"], "nonsense"),
@@ -125,6 +125,7 @@ def test_bad_input_gets_one_line(
     assert named in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_2_for_bad_input(tmp_path: Path) -> None:
     done = command(tmp_path, "noise=gaussian")
     assert done.returncode == 2 and done.stderr.startswith("error: ")

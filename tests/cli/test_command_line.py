@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_is_a_page_to_act_on(tmp_path: Path) -> None:
-    outcome = inside("--help")
+    outcome = inside("--help", "rl.prompts=7")
     assert outcome.code == 0 and outcome.err == ""
+    assert "rl.prompts=7" in outcome.out, "it shows what was chosen"
     assert "\nanalysis:" not in outcome.out  # table specs, which no run chooses
     for folder in set((CHECKOUT / "conf").iterdir()) - {CHECKOUT / "conf" / "analysis"}:
         for option in folder.glob("*.yaml") if folder.is_dir() else ():
@@ -31,12 +31,14 @@ def test_help_is_a_page_to_act_on(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_help_shows_what_was_chosen() -> None:
-    assert "rl.prompts=7" in inside("--help", "rl.prompts=7").out
-
-
 @pytest.mark.parametrize(
-    "flags", [("--cfg", "job"), ("--info", "defaults-tree"), ("--hydra-help",)], ids=str
+    "flags",
+    [
+        ("--cfg", "job"),
+        ("--info", "defaults-tree"),
+        pytest.param(("--hydra-help",), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_other_pages(flags: tuple[str, ...], tmp_path: Path) -> None:
     outcome = inside(*flags)
@@ -52,13 +54,11 @@ def test_composition_does_not_import_torch(tmp_path: Path) -> None:
         "if n in sys.modules}\n"
         "assert not loaded, loaded"
     )
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["method"]
-    assert time.monotonic() - began < 5  # half a second on an idle machine
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
@@ -81,7 +81,14 @@ def test_completion_of_words(typed: str, offered: str, hidden: str, tmp_path: Pa
     assert offered in outcome.out.split() and hidden not in outcome.out
 
 
-@pytest.mark.parametrize("flags", ["--help", "--info defaults-tree", "-sc install=bash"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param("--help", marks=pytest.mark.slow),
+        "--info defaults-tree",
+        "-sc install=bash",
+    ],
+)
 def test_a_closed_pipe_is_silent(flags: str, tmp_path: Path) -> None:
     shell = f"{sys.executable} {PROGRAM} {flags} | head -n 1"
     done = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True)

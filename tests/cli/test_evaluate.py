@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 from driver import QUICK, Outcome, called, inside, tree
 
+from latentbench.config import plugins
+
 RUN = (*QUICK, "method=coconut", "hydra.run.dir=run")
 ASKED = ("checkpoint=run", "eval=[arithmetic]", "protocol.samples=2", "protocol.ks=[1,2]")
 
@@ -203,7 +205,7 @@ def test_tables_are_made_of_evaluations(here: Path) -> None:
         assert evaluated(*ASKED, *change, f"hydra.run.dir=all/{name}").code == 0
 
     def tables(*folders: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "analysis.tables", *folders, "--out", "tables"]
+        command = [sys.executable, "-m", "latentbench.analysis.tables", *folders, "--out", "tables"]
         return subprocess.run(command, capture_output=True, text=True)
 
     found = tables("all/as_trained")
@@ -213,7 +215,8 @@ def test_tables_are_made_of_evaluations(here: Path) -> None:
     assert together.returncode == 2 and "benchmark 'arithmetic' has 2 protocols" in together.stderr
 
 
-@pytest.mark.parametrize("moment", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [1, 3])
 def test_killed_in_the_middle(moment: int, here: Path) -> None:
     """kill -9 after some parts; the same command answers the rest, and the files are the same."""
     small = (*ASKED, "protocol.batch_rows=4", "eval.arithmetic.limit=12")
@@ -235,27 +238,20 @@ def test_killed_in_the_middle(moment: int, here: Path) -> None:
     assert result(here / "cut")["metrics"] == result(here / "whole")["metrics"]
 
 
-def test_sigterm_leaves_a_record_and_the_parts(here: Path) -> None:
-    asked = (*ASKED, "protocol.batch_rows=2", "hydra.run.dir=cut")
-    with started(here, *asked, stalls=4) as program:
-        wait_for_parts(here / "cut", 1, program)
-        program.terminate()
-        _, err = program.communicate()
-    assert program.returncode == 143 and "the same command carries on" in err
-    assert result(here / "cut")["status"] == "preempted"
-    assert evaluated(*asked).code == 0
-    assert result(here / "cut")["status"] == "completed"
-
-
 class Stopping:
-    """Notes which items are answered, and stops the evaluation after so many parts."""
+    """Notes which items are answered, and stops the evaluation after so many parts, by SIGTERM or
+    at once."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, after: int | None) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, after: int | None, by_signal: bool = False
+    ) -> None:
         from latentbench.evaluation.benchmark import Examination
 
         self.left, self.answered, original = after, list[int](), Examination.answer
 
         def answer(examination: Any, places: Any, forced: Any) -> pd.DataFrame:
+            if self.left == 0 and by_signal:
+                os.kill(os.getpid(), signal.SIGTERM)
             if self.left == 0:
                 raise KeyboardInterrupt
             self.left = None if self.left is None else self.left - 1
@@ -265,12 +261,32 @@ class Stopping:
         patch.setattr(Examination, "answer", answer)
 
 
+def test_sigterm_leaves_a_record_and_the_parts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command answers the rest, and the files are the same."""
+    asked = (*ASKED, "protocol.batch_rows=4")
+    assert evaluated(*asked, "hydra.run.dir=whole").code == 0
+    stopping = Stopping(monkeypatch, after=2, by_signal=True)
+    outcome = evaluated(*asked, "hydra.run.dir=cut")
+    assert outcome.code == 143 and "the same command carries on" in outcome.err
+    assert result(here / "cut")["status"] == "preempted" and len(parts_in(here / "cut")) == 2
+    stopping.left, before = None, set(stopping.answered)
+    outcome = evaluated(*asked, "hydra.run.dir=cut")
+    assert outcome.code == 0, outcome
+    assert sorted(stopping.answered) == list(range(12)) and len(before) == 4
+    for name in ("items.parquet", "questions.parquet"):
+        assert (here / "cut" / name).read_bytes() == (here / "whole" / name).read_bytes()
+    answered = [line for line in outcome.out.splitlines() if "accuracy" in line]
+    assert int(answered[0].split("arithmetic ")[1].split("/")[0]) > len(before)
+    assert result(here / "cut")["status"] == "completed"
+    assert result(here / "cut")["metrics"] == result(here / "whole")["metrics"]
+
+
 def plain_gpt2(folder: Path) -> None:
     """A GPT-2 of others, whose vocabulary knows no latent markers."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from latentbench.tokenizer import character_tokenizer
+    from latentbench.model.tokenizer import character_tokenizer
 
     tokenizer = character_tokenizer()
     eos = tokenizer.eos_token_id
@@ -299,17 +315,16 @@ def test_a_plain_model_is_carried_on(here: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(stopping.answered) == list(range(6))
 
 
-def test_accuracy_against_the_number_of_latent_steps(here: Path) -> None:
-    program = started(
-        here,
-        *ASKED,
-        "eval.arithmetic.limit=4",
-        "-m",
-        "protocol.latent_steps=0,1",
-        "hydra.sweep.dir=s",
-    )
-    _, err = program.communicate(timeout=300)
-    assert program.returncode == 0, err
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("slots", marks=pytest.mark.slow)])
+def test_accuracy_against_the_number_of_latent_steps(launcher: str, here: Path) -> None:
+    sweep = ("eval.arithmetic.limit=4", "-m", "protocol.latent_steps=0,1", "hydra.sweep.dir=s")
+    if launcher == "basic":
+        outcome = evaluated(*ASKED, *sweep, "hydra/launcher=basic")
+        assert outcome.code == 0, outcome
+    else:
+        program = started(here, *ASKED, *sweep)
+        _, err = program.communicate(timeout=300)
+        assert program.returncode == 0, err
     found = [set(rows(here / "s" / str(job))["latent_steps"]) for job in (0, 1)]
     assert found == [{0}, {1}]
     assert [
@@ -335,6 +350,7 @@ def test_two_processes_give_the_file_of_one(here: Path) -> None:
     assert "process 1 of 2" in out
 
 
+@pytest.mark.slow
 def test_more_processes_than_parts(here: Path) -> None:
     """One item for two processes: the second has nothing to do."""
     small = (*ASKED, "eval.arithmetic.limit=1", "trainer.accelerator=cpu")
@@ -411,6 +427,14 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "latent noise of none": (
         "checkpoint=run eval=[arithmetic] protocol.explore=latent",
         ("protocol.explore=latent", "noise=shared_mask"),
+    ),
+    "noise that no test uses": (
+        "checkpoint=run eval=[arithmetic] noise=shared_mask",
+        ("noise=shared_mask", "nothing reads it", "protocol.explore=answer"),
+    ),
+    "the temperature of training": (
+        "checkpoint=run eval=[arithmetic] answer.temperature=2",
+        ("answer.temperature=2", "protocol.temperature"),
     ),
     "steps beyond the positions": (
         "checkpoint=run eval=[arithmetic] protocol.latent_steps=400",
@@ -544,13 +568,13 @@ class OtherSet:
 
 def test_a_benchmark_speaks_of_its_own_keys(tmp_path: Path) -> None:
     """Not of `data.<key>`, which is the training set's; and of the hub where that is a way out."""
+    from latentbench.config.sections import BenchmarkConfig
     from latentbench.errors import InputError
-    from latentbench.layout import Layout
-    from latentbench.preflight import Home, load_benchmark
+    from latentbench.evaluation.loading import Home, load_benchmark
+    from latentbench.model.layout import Layout
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
     from latentbench.records import Template
     from latentbench.reward.exact_number import ExactNumber
-    from latentbench.schema import BenchmarkConfig
-    from latentbench.tokenizer import add_markers, character_tokenizer
 
     tokenizer = character_tokenizer()
     layout = Layout(tokenizer, add_markers(tokenizer), Template(), True)
@@ -576,21 +600,21 @@ def test_a_benchmark_speaks_of_its_own_keys(tmp_path: Path) -> None:
 
 def test_each_benchmark_has_its_own_grader(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the run's marker, where it has one; the own data set by the configured reward."""
-    from latentbench import preflight, schema
-    from latentbench.layout import Layout
+    from latentbench.config.sections import BenchmarkConfig
+    from latentbench.model.layout import Layout
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
     from latentbench.records import Template
     from latentbench.reward.exact_number import ExactNumber
-    from latentbench.schema import BenchmarkConfig
-    from latentbench.tokenizer import add_markers, character_tokenizer
+    from latentbench.run import preflight
 
     tokenizer = character_tokenizer()
     layout = Layout(tokenizer, add_markers(tokenizer), Template(), True)
-    original, names = schema.plugin, schema.plugin_names
+    original, names = plugins.plugin, plugins.plugin_names
     monkeypatch.setattr(
-        schema, "plugin", lambda k, n: OtherSet if (k, n) == ("data", "other") else original(k, n)
+        plugins, "plugin", lambda k, n: OtherSet if (k, n) == ("data", "other") else original(k, n)
     )
     monkeypatch.setattr(
-        schema, "plugin_names", lambda k: [*names(k), "other"] if k == "data" else names(k)
+        plugins, "plugin_names", lambda k: [*names(k), "other"] if k == "data" else names(k)
     )
     own = OtherSet().load()
     home = preflight.Home("own", own, None, ExactNumber(marker="="), "my_reward")

@@ -31,7 +31,8 @@ def test_the_page_runs(tmp_path: Path) -> None:
     for name in copied:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            skipped = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, tmp_path / name, symlinks=True, ignore=skipped)
         else:
             shutil.copyfile(source, tmp_path / name)
     shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")

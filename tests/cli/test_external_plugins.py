@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from latentbench import schema
+from latentbench.config import plugins, sections
 from latentbench.errors import InputError
 
 PROJECT = """
@@ -217,44 +217,44 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (folder / "METADATA").write_text(f"Name: {package}\nVersion: {version}\n")
         (folder / "entry_points.txt").write_text(f"[latentbench.{kind}]\n{entry}\n")
         importlib.invalidate_caches()
-        schema.external_plugins.cache_clear()
+        plugins.external_plugins.cache_clear()
 
     yield write
-    schema.external_plugins.cache_clear()
+    plugins.external_plugins.cache_clear()
     sys.modules.pop("held_module", None)
 
 
-def typed(**sections: Any) -> schema.Config:
+def typed(**parts: Any) -> sections.Config:
     """The default configuration with other plug-ins in place."""
-    schema.register()
+    sections.register()
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = compose("config", [], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    found = replace(schema.typed(config), **sections)
+    found = replace(sections.typed(config), **parts)
     HydraConfig.instance().cfg = None
     return found
 
 
-def identities(config: schema.Config) -> tuple[str, str, str]:
+def identities(config: sections.Config) -> tuple[str, str, str]:
     """run_id, protocol_id, init.id."""
-    from latentbench.evaluation_stage import protocol_identity
-    from latentbench.experiment import run_identity
-    from latentbench.init_stage import identify
-    from latentbench.layout import Layout
-    from latentbench.preflight import Home, load_benchmark
+    from latentbench.evaluation.loading import Home, load_benchmark
+    from latentbench.evaluation.stage import protocol_identity
+    from latentbench.model.layout import Layout
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
     from latentbench.records import Item, Splits
-    from latentbench.tokenizer import add_markers, character_tokenizer
+    from latentbench.run.init_store import identify
+    from latentbench.run.training import run_identity
 
     tokenizer = character_tokenizer()
     layout = Layout(tokenizer, add_markers(tokenizer), config.data.template, True)
-    choices = dict.fromkeys(schema.KINDS, "any")
+    choices = dict.fromkeys(plugins.KINDS, "any")
     data = Splits([], [], [Item("1+1=", (), "2")], {"digest": "d"})
     init = identify(config, choices, data, tokenizer)
     grader = "held" if type(config.reward).__module__ == "held_module" else "exact_number"
     home = Home("arithmetic", data, None, config.reward, grader)
-    one = load_benchmark("arithmetic", schema.BenchmarkConfig(), home, "test", None, layout)
+    one = load_benchmark("arithmetic", sections.BenchmarkConfig(), home, "test", None, layout)
     protocol = protocol_identity(config.protocol, config.answer.budget, 3, [one])
     return run_identity(config, choices), protocol, init
 
@@ -274,10 +274,10 @@ def test_identities_follow_the_version_of_what_they_use(
     kind: str, changed: tuple[bool, ...], value: str, publish: Callable[..., None]
 ) -> None:
     publish("held", "1", kind, f"held = {value}")
-    cls = schema.plugin(kind, "held")
+    cls = plugins.plugin(kind, "held")
     assert cls is not None
     config = typed(**{kind: {"held": cls()} if kind == "transform" else cls()})
-    assert schema.plugin_packages(config) == {"held": "1"}
+    assert plugins.plugin_packages(config) == {"held": "1"}
     one = identities(config)
     publish("held", "2", kind, f"held = {value}")
     other = identities(config)
@@ -288,26 +288,26 @@ def test_what_is_installed_but_not_used_changes_no_identity(publish: Callable[..
     config = typed()
     before = identities(config)
     publish("held", "1", "reward", "held = held_module")
-    assert schema.plugin_packages(config) == {} and identities(config) == before
+    assert plugins.plugin_packages(config) == {} and identities(config) == before
     assert "held_module" not in sys.modules
 
 
 def test_a_data_set_of_a_benchmark_counts(publish: Callable[..., None]) -> None:
     publish("held", "1", "data", "held = held_module")
-    config = typed(eval={"held": schema.BenchmarkConfig()})
-    assert schema.plugin_packages(config) == {"held": "1"}
+    config = typed(eval={"held": sections.BenchmarkConfig()})
+    assert plugins.plugin_packages(config) == {"held": "1"}
 
 
 def test_two_packages_with_one_name(publish: Callable[..., None]) -> None:
     publish("held", "1", "noise", "twice = held_module")
     publish("other", "3", "noise", "twice = held_module")
     with pytest.raises(InputError, match=r"noise=twice: a plug-in of \w+ \d, but \w+ \d has one"):
-        schema.external_plugins()
+        plugins.external_plugins()
 
 
 def test_names_and_classes(publish: Callable[..., None]) -> None:
     publish("held", "1", "noise", "held = held_module:Held")
-    assert {"held", "none"} <= set(schema.plugin_names("noise"))
-    assert "held" not in schema.plugin_names("reward")
-    assert getattr(schema.plugin("noise", "held"), "__name__", None) == "Held"
-    assert schema.plugin("reward", "held") is None
+    assert {"held", "none"} <= set(plugins.plugin_names("noise"))
+    assert "held" not in plugins.plugin_names("reward")
+    assert getattr(plugins.plugin("noise", "held"), "__name__", None) == "Held"
+    assert plugins.plugin("reward", "held") is None

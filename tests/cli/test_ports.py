@@ -12,10 +12,10 @@ from driver import QUICK, inside
 
 from latentbench.carrier.hidden import Hidden
 from latentbench.carrier.mixture import Mixture
+from latentbench.config.plugins import configured
+from latentbench.config.ports import NATIVE, description, label, origin, replaced
 from latentbench.curriculum.at_once import AtOnce
 from latentbench.curriculum.coconut import Coconut
-from latentbench.ports import NATIVE, description, label, origin, replaced
-from latentbench.schema import configured
 from latentbench.sft_loss.lexical import Lexical
 from latentbench.sft_loss.text import TextLoss
 
@@ -92,7 +92,6 @@ def test_a_record_of_ours_says_what_sft_was_done_with() -> None:
 def test_a_model_keeps_what_its_start_was_made_with(tmp_path: Path) -> None:
     """A port's model is the start of a port, also for the method whose carrier the port had."""
     inits = f"init.root={tmp_path / 'inits'}"
-    soft = ("carrier=wide_mixture", "sft_loss=lexical")
 
     def run(name: str, *overrides: str) -> dict[str, Any]:
         outcome = inside(*QUICK, inits, f"hydra.run.dir={tmp_path / name}", *overrides)
@@ -101,8 +100,9 @@ def test_a_model_keeps_what_its_start_was_made_with(tmp_path: Path) -> None:
 
     (tmp_path / "inits").mkdir()
     assert run("coconut", "method=coconut")["method"] == "coconut"
-    first = run("first", "method=dropout_grpo", f"init.path={tmp_path / 'coconut'}", *soft)
-    assert first["method"] == "dropout_grpo-port" and set(first["port"]) == {"carrier", "sft_loss"}
+    start = f"init.path={tmp_path / 'coconut'}"
+    first = run("first", "method=dropout_grpo", start, "carrier=wide_mixture")
+    assert first["method"] == "dropout_grpo-port" and set(first["port"]) == {"carrier"}
     record = json.loads((tmp_path / "first/model/latentbench.json").read_text())
     assert record["carrier"] == "mixture" and record["carrier_settings"]["k"] == 30
     assert record["sft"] == said(OWN)

@@ -149,6 +149,7 @@ def test_each_job_is_a_fresh_process_with_its_own_folder(app: Path) -> None:
     assert "3 of 3 jobs finished, 0 failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_slots_overlap_and_never_hold_three_jobs(app: Path) -> None:
     jobs = sweep(app, "seed=0,1,2,3", "sleep=0.8", "hydra.launcher.slots=2")
     overlap = [sum(other["start"] <= job["start"] < other["end"] for other in jobs) for job in jobs]
@@ -158,6 +159,7 @@ def test_two_slots_overlap_and_never_hold_three_jobs(app: Path) -> None:
     assert {job["env"]["OMP_NUM_THREADS"] for job in jobs} == {str(max(1, cores // 2))}
 
 
+@pytest.mark.slow
 def test_listed_slots_become_visible_devices(app: Path) -> None:
     jobs = sweep(
         app,
@@ -191,6 +193,7 @@ def test_a_failing_job_is_named_and_disturbs_nobody(app: Path) -> None:
     assert "about to fail" in (app / "sweep/logs/1.log").read_text()
 
 
+@pytest.mark.slow
 def test_retries_start_a_failed_job_again_in_its_folder(app: Path) -> None:
     done = run(
         app, "-m", "hydra.sweep.dir=sweep", "seed=4", "flaky=true", "hydra.launcher.retries=1"
@@ -201,6 +204,7 @@ def test_retries_start_a_failed_job_again_in_its_folder(app: Path) -> None:
     assert (app / "sweep/logs/0.log").read_text() == "hello from seed 4\n" * 2
 
 
+@pytest.mark.slow
 def test_jobs_compose_what_the_basic_launcher_composes(app: Path) -> None:
     extra = app / "more conf"
     (extra / "preset").mkdir(parents=True)
@@ -239,7 +243,10 @@ def test_jobs_compose_what_the_basic_launcher_composes(app: Path) -> None:
             assert twin.read_text() == path.read_text()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_an_interrupt_reaches_the_jobs_and_leaves_no_orphan(
     app: Path, signum: signal.Signals, code: int
 ) -> None:

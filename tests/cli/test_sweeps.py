@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from driver import CHECKOUT, inside
+from driver import CHECKOUT, composed, inside
 
 SWEEPS = sorted((CHECKOUT / "sweeps").glob("*.yaml"))
 GOALS = {"maximize", "minimize"}
@@ -54,11 +54,9 @@ def test_every_point_composes(path: Path) -> None:
     points = list(grid(yaml.safe_load(path.read_text())))
     assert len(points) == len({str(point) for point in points})
     for point in points[:: max(len(points) // 4, 1)]:
-        outcome = inside("--cfg", "job", *agent_arguments(point))
-        assert outcome.code == 0, outcome.err
-        composed = yaml.safe_load(outcome.out)
-        assert composed["seed"] == point["seed"]
-        assert ("rate" in composed["noise"]) == (point["noise"] != "none")
+        config = composed(*agent_arguments(point)).config
+        assert config.seed == point["seed"]
+        assert hasattr(config.noise, "rate") == (point["noise"] != "none")
 
 
 def test_values_of_every_type_arrive() -> None:
@@ -68,10 +66,10 @@ def test_values_of_every_type_arrive() -> None:
     }
     outcome = inside("--cfg", "job", *agent_arguments(values))
     assert outcome.code == 0, outcome.err
-    composed = yaml.safe_load(outcome.out)
-    assert composed["latent"]["pad_to_max"] is False and composed["seed"] == 3
-    assert float(composed["rl"]["lr"]) == 1e-5 and composed["protocol"]["ks"] == [1, 2, 4]
-    assert composed["data"]["operators"] == "+" and list(composed["transform"])
+    shown = yaml.safe_load(outcome.out)
+    assert shown["latent"]["pad_to_max"] is False and shown["seed"] == 3
+    assert float(shown["rl"]["lr"]) == 1e-5 and shown["protocol"]["ks"] == [1, 2, 4]
+    assert shown["data"]["operators"] == "+" and list(shown["transform"])
 
 
 def test_null_from_the_agent_is_refused_by_name() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -19,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from latentbench import schema
+from latentbench.config import plugins, sections
+from latentbench.data._published import Published
 from latentbench.keys import Key, Purpose
 from latentbench.noise import Site
 from latentbench.records import Groups
@@ -52,23 +50,30 @@ def base_of(kind: str, option: str) -> str:
     return base.removeprefix("base_")
 
 
-PLUGINS = [(kind, name) for kind in schema.KINDS for name in files(kind)]
+# Data sets to be tested on: they publish no training problems, and are no option of `data`.
+BENCHMARKS = {
+    name
+    for name in files("data")
+    for cls in [plugins.plugin("data", name)]
+    if issubclass(cls, Published) and not any(f.split == "train" for f in cls.files)
+}
+PLUGINS = [(kind, name) for kind in plugins.KINDS for name in files(kind)]
 PRESETS = [
-    (kind, name) for kind in schema.KINDS for name in options(kind) if name not in files(kind)
+    (kind, name) for kind in plugins.KINDS for name in options(kind) if name not in files(kind)
 ]
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 # Every method with two data sets of different models and recipes, every data set with two methods.
 PAIRS = [
     (method, data)
     for method in METHODS
-    for data in files("data")
-    if data in ("arithmetic", "gsm8k") or method in ("dropout_grpo", "lepo")
+    for data in options("data")
+    if data in ("sums", "gsm8k") or method in ("dropout_grpo", "lepo")
 ]
 
 
 @pytest.fixture(scope="module")
 def composing() -> Iterator[None]:
-    schema.register()
+    sections.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
     HydraConfig.instance().cfg = None
@@ -87,12 +92,13 @@ def composed(*overrides: str) -> DictConfig:
 def row(number: int) -> DictConfig:
     """The composition of the number-th option of every kind: far fewer than one for each option.
 
-    Not of data sets, which bring values along that others refer to.
+    Not of data sets, which bring values along that others refer to; this one's recipe sets none of
+    a plug-in's.
     """
-    kinds = [kind for kind in schema.KINDS if kind != "data"]
+    kinds = [kind for kind in plugins.KINDS if kind != "data"]
     chosen = {kind: options(kind)[number % len(options(kind))] for kind in kinds}
     chosen["transform"] = f"[{chosen['transform']}]"
-    return composed(*(f"{kind}={option}" for kind, option in chosen.items()))
+    return composed("data=arithmetic", *(f"{kind}={option}" for kind, option in chosen.items()))
 
 
 def node_of(kind: str, option: str) -> Any:
@@ -101,11 +107,13 @@ def node_of(kind: str, option: str) -> Any:
     return OmegaConf.to_object(config[kind][option] if kind == "transform" else config[kind])
 
 
-@pytest.mark.parametrize("kind", schema.KINDS)
+@pytest.mark.parametrize("kind", plugins.KINDS)
 def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: str) -> None:
     """Further options of a kind are presets: other values of one of its plug-ins."""
     assert files(kind), "a kind without any plug-in"
-    assert set(files(kind)) <= set(options(kind)) & set(schema.plugin_names(kind))
+    assert set(files(kind)) <= set(plugins.plugin_names(kind))
+    missing = set(files(kind)) - set(options(kind))
+    assert missing == (BENCHMARKS if kind == "data" else set())
     for option in options(kind):
         base = base_of(kind, option)
         assert base == option if option in files(kind) else base in files(kind)
@@ -114,16 +122,16 @@ def test_every_plugin_has_a_config_of_its_name_and_every_config_a_plugin(kind: s
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 def test_a_plugin_is_one_frozen_dataclass_in_a_file_with_a_docstring(kind: str, name: str) -> None:
     tree = ast.parse((PACKAGE / kind / f"{name}.py").read_text())
-    cls = schema.plugin(kind, name)
+    cls = plugins.plugin(kind, name)
     assert cls is not None and is_dataclass(cls)
     assert vars(cls)["__dataclass_params__"].frozen
     assert ast.get_docstring(tree), "the module says what it is and where it is from"
 
 
-@pytest.mark.parametrize(("kind", "name"), PLUGINS)
+@pytest.mark.parametrize(("kind", "name"), [p for p in PLUGINS if p[1] not in BENCHMARKS])
 def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, composing: None) -> None:
     """Said once: the YAML file repeats no value, except those listed here."""
-    found, expected = node_of(kind, name), schema.plugin(kind, name)
+    found, expected = node_of(kind, name), plugins.plugin(kind, name)
     assert expected is not None and type(found) is expected
     allowed = OVERRIDES.get((kind, name), set())
     default: Any = expected()
@@ -134,7 +142,7 @@ def test_a_config_has_the_defaults_of_its_dataclass(kind: str, name: str, compos
 
 @pytest.mark.parametrize(("kind", "name"), PRESETS)
 def test_a_preset_is_its_plugin_with_other_values(kind: str, name: str, composing: None) -> None:
-    found, cls = node_of(kind, name), schema.plugin(kind, base_of(kind, name))
+    found, cls = node_of(kind, name), plugins.plugin(kind, base_of(kind, name))
     assert cls is not None and type(found) is cls and found != cls()
 
 
@@ -158,13 +166,13 @@ def test_a_method_is_a_choice_of_plugins_and_holds_no_value(method: str) -> None
 
 @pytest.mark.parametrize(("method", "data"), PAIRS)
 def test_every_method_composes_with_every_data_set(method: str, data: str, composing: None) -> None:
-    config = schema.typed(composed(f"method={method}", f"data={data}"))
+    config = sections.typed(composed(f"method={method}", f"data={data}"))
     assert config.method == method and config.data.name == data
     assert list(config.eval) == [data]
     content = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
     chosen = {k.removeprefix("override /"): v for d in content["defaults"] for k, v in d.items()}
-    for kind in set(chosen) & set(schema.KINDS) - {"transform"}:
-        assert type(getattr(config, kind)) is schema.plugin(kind, base_of(kind, chosen[kind]))
+    for kind in set(chosen) & set(plugins.KINDS) - {"transform"}:
+        assert type(getattr(config, kind)) is plugins.plugin(kind, base_of(kind, chosen[kind]))
     assert config.algorithm == chosen["algorithm"]
 
 
@@ -183,11 +191,10 @@ def noises() -> list[Any]:
     """Each noise at its defaults, at every scope it knows, and at no strength."""
     found: list[Any] = []
     for name in files("noise"):
-        cls: Any = schema.plugin("noise", name)
+        cls: Any = plugins.plugin("noise", name)
         scopes = ["latent", "prompt+latent", "all"]
-        has_scope = "scope" in {field.name for field in fields(cls)}
-        found += [cls(scope=scope) for scope in scopes] if has_scope else [cls()]
-        if hasattr(cls, "strength"):
+        found += [cls(scope=scope) for scope in scopes] if cls().scope else [cls()]
+        if cls.strength:
             found.append(cls(**{cls.strength: 0.0}))
     return found
 
@@ -227,7 +234,7 @@ def test_a_noise_source_keeps_its_contract(noise: Any) -> None:
 
 @pytest.mark.parametrize("name", files("advantage"))
 def test_an_advantage_of_equal_rewards_is_zero_and_of_others_is_not(name: str) -> None:
-    cls: Any = schema.plugin("advantage", name)
+    cls: Any = plugins.plugin("advantage", name)
     rewards = torch.tensor([[0.0] * 4, [1.0] * 4, [1.0, 0.0, 0.0, 1.0]])
     cut = torch.zeros(3, 4, dtype=torch.bool)
     batch = Groups(rewards, cut, torch.zeros(3, 4))
@@ -242,134 +249,11 @@ def test_a_curriculum_ends_with_the_slots_it_is_tested_with(name: str) -> None:
     """Markers exactly where there are slots; written steps are always a tail of the problem's."""
     from latentbench.records import Item, Slots
 
-    cls: Any = schema.plugin("curriculum", name)
+    cls: Any = plugins.plugin("curriculum", name)
     slots, item = Slots(2, 3, True), Item("q", ("a", "b", "c", "d"), "1")
     for stage in range(6):
-        latents, steps = cls().layout(item, stage, slots)
+        latents, steps = cls().split(item, stage, slots)
         assert item.steps[len(item.steps) - len(steps) :] == tuple(steps)
         assert latents == 0 or cls().markers
-    latents, _ = cls().layout(item, cls().last_stage(slots), slots)
+    latents, _ = cls().split(item, cls().last_stage(slots), slots)
     assert latents == (6 if cls().markers else 0)
-
-
-# -- which way the arrows point -------------------------------------------------------------------
-
-
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, anywhere in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found.add(str(node.module))
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def own(path: Path) -> set[str]:
-    return {name for name in imports(path) if name.partition(".")[0] == "latentbench"}
-
-
-def test_plugin_modules_load_without_transformers_and_lightning() -> None:
-    """In a fresh interpreter, with all plug-ins registered."""
-    code = (
-        "import sys; from latentbench import schema; schema.register();"
-        "heavy = ('transformers', 'lightning', 'datasets', 'wandb');"
-        "print(*[name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout.split() == []
-
-
-@pytest.mark.parametrize(("kind", "name"), PLUGINS)
-def test_a_plugin_imports_no_other_plugin_and_nothing_above(kind: str, name: str) -> None:
-    allowed = {"errors", "keys", "records", "filters"}
-    if kind == "sft_loss":  # a loss asks the policy for its passes
-        allowed.add("policy")
-    for module in own(PACKAGE / kind / f"{name}.py"):
-        parts = module.split(".")[1:]
-        if not parts or parts[0] in allowed:
-            continue
-        assert parts[0] in schema.KINDS, module
-        if len(parts) > 1 and (PACKAGE / parts[0] / f"{parts[1]}.py").is_file():
-            assert parts[1].startswith("_"), f"{kind}/{name} imports the plug-in {module}"
-
-
-RANKS = {
-    "errors": 0,
-    "keys": 0,
-    "records": 0,
-    "filters": 0,
-    "compatibility": 1,
-    "ports": 3,
-    "tokenizer": 1,
-    **dict.fromkeys(schema.KINDS, 1),
-    "sft_loss": 3,
-    "layout": 2,
-    "policy": 2,
-    "schema": 2,
-    "models": 3,
-    "rollout": 3,
-    "evaluation": 4,
-    "modules": 5,
-    "runtime": 6,
-    "init_stage": 7,
-    "preflight": 8,
-    "evaluation_stage": 8,
-    "experiment": 9,
-    "check": 9,
-    "cli": 10,
-    "calibrate": 11,
-    "adapters": 4,
-    "convert": 10,
-    "evaluate": 10,
-    "checkpoint": 10,
-    "evaluation_run": 10,
-}
-
-
-def test_the_house_says_who_may_import_whom() -> None:
-    """The rows of its table are the layers, in order, and leave nothing out."""
-    lines = (ROOT / "docs/house.md").read_text().splitlines()
-    cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
-    rows = [re.findall(r"`(\w+)(?:\.py|/)`", cell) for cell in cells]
-    named = [name for row in rows for name in row]
-    files = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")}
-    there = {Path(name).stem for name in files if not name.startswith("_")}
-    assert sorted(named) == sorted(RANKS) == sorted(there)
-    ranks = [RANKS[name] for name in named]
-    assert ranks == sorted(ranks), "the table's order is that of the layers"
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_point_one_way(path: Path) -> None:
-    """A module imports from its own layer or from below."""
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if part in ("__init__", "__main__"):
-        return
-    for module in own(path):
-        name = module.split(".")[1] if "." in module else ""
-        if name in RANKS:
-            assert RANKS[name] <= RANKS[part], f"{part} imports {module}"
-
-
-def test_keys_and_records_import_nothing_of_the_project() -> None:
-    for name in ("keys", "records", "errors"):
-        assert own(PACKAGE / f"{name}.py") == set()
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
-def test_what_lies_below_the_modules_knows_no_lightning(path: Path) -> None:
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if RANKS.get(part, 0) < RANKS["modules"]:
-        assert not any(m.partition(".")[0] == "lightning" for m in imports(path))
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda p: p.stem)
-def test_analysis_reads_run_directories_and_no_package(path: Path) -> None:
-    roots = {module.partition(".")[0] for module in imports(path)}
-    assert not roots & {"latentbench", "torch", "lightning", "transformers"}

@@ -18,11 +18,12 @@ from torch import nn
 from latentbench.advantage.mean import Mean
 from latentbench.carrier.hidden import Hidden
 from latentbench.keys import Key, Purpose
-from latentbench.layout import Layout
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Decoding, Policy
+from latentbench.model.tokenizer import add_markers, character_tokenizer
 from latentbench.noise import Site
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
-from latentbench.policy import Decoding, Policy
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import (
     Groups,
@@ -35,8 +36,7 @@ from latentbench.records import (
     Text,
     collate_prompts,
 )
-from latentbench.rollout import roll_out
-from latentbench.tokenizer import add_markers, character_tokenizer
+from latentbench.training.rollout import roll_out
 
 FAMILIES = ("gpt2", "llama", "qwen2")
 ALL_SITES = ["attention", "mlp", "embedding"]
@@ -93,8 +93,8 @@ def twin(
         family, **shape, vocab_size=vocabulary, bos_token_id=eos, eos_token_id=eos, pad_token_id=0
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
+        torch.manual_seed(seed)  # how much the line above draws depends on the library's version
         with torch.no_grad():
             for parameter in model.parameters():
                 noise = torch.randn(parameter.shape)

@@ -13,8 +13,8 @@ from checks import LATENTS, LAYOUT, naive_hidden, untouched
 
 from latentbench.carrier import Lexicon
 from latentbench.carrier.hidden import Hidden
+from latentbench.model.policy import Policy
 from latentbench.noise.none import None_
-from latentbench.policy import Policy
 from latentbench.records import Prompt
 
 # Markers and padding, and three types that a mixture would otherwise like to take.

@@ -13,8 +13,9 @@ import pytest
 import torch
 from checks import FORBIDDEN, LATENTS, LAYOUT, make_policy, make_prompts, twin
 
-from analysis.runs import ITEM_COLUMNS
-from analysis.summary import summary_metrics
+from latentbench.analysis.metrics import summary_metrics
+from latentbench.analysis.runs import ITEM_COLUMNS
+from latentbench.config.sections import AnswerConfig, ProtocolConfig, TrainerConfig
 from latentbench.errors import InputError
 from latentbench.evaluation.benchmark import Benchmark, Examination, in_order, item_name
 from latentbench.evaluation.interventions import (
@@ -23,24 +24,24 @@ from latentbench.evaluation.interventions import (
     steps_under,
     thoughts_of,
 )
-from latentbench.evaluation_stage import (
+from latentbench.evaluation.stage import (
     benchmarks_record,
     check_protocol_fits,
     evaluate,
     protocol_identity,
 )
+from latentbench.model.policy import Policy
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import Policy
 from latentbench.records import NoiseRecord, Prompt, collate_prompts
+from latentbench.reward import Reward
 from latentbench.reward.exact_number import ExactNumber
-from latentbench.runtime.parts import Parts, weights_fingerprint
-from latentbench.schema import AnswerConfig, ProtocolConfig, TrainerConfig
+from latentbench.runtime.parts import PartFiles, weights_fingerprint
 
 BUDGET = 5
 QUIET = TrainerConfig(accelerator="cpu", progress="quiet")
 
 
-class FirstDigit:
+class FirstDigit(Reward):
     """Right where the first digit of the answer is even."""
 
     def extract(self, text: str) -> str | None:
@@ -436,10 +437,14 @@ class Failing(FirstDigit):
     """Comes to no end on answers that begin with a 3; counts them, and others' before them."""
 
     def __init__(self) -> None:
-        self.failures = {"timed_out": 40, "crashed": 2}
+        self.counts = {"timed_out": 40, "crashed": 2}
+
+    @property
+    def failures(self) -> dict[str, int]:
+        return self.counts
 
     def __call__(self, text: str, gold: str) -> float:
-        self.failures["timed_out"] += text[:1] == "3"
+        self.counts["timed_out"] += text[:1] == "3"
         return 0.0 if text[:1] == "3" else super().__call__(text, gold)
 
 
@@ -491,7 +496,7 @@ def test_what_cannot_be_intervened_on_is_refused(
 
 
 def test_parts_hold_each_item_once(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "p")
+    parts = PartFiles(tmp_path / "p")
     assert parts.rows().empty
     parts.add(pd.DataFrame({"item": ["a", "a"], "sample": [0, 1]}))
     parts.add(pd.DataFrame({"item": ["b"], "sample": [0]}))

@@ -196,7 +196,7 @@ def test_without_noise_all_arms_are_the_deterministic_carrier(model: Any) -> Non
 
 def test_a_cold_sample_is_the_embedding_of_the_noisy_argmax(model: Any) -> None:
     """tau -> 0: a draw from the filtered law by the Gumbel-max trick."""
-    noise = Gumbel(tau=1e-4)
+    noise = Gumbel(tau=1e-6)
     policy = policy_with(model, WIDE, noise)
     rollouts = rolled(policy, make_prompts(2))
     cleans = 0

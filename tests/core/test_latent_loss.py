@@ -26,18 +26,19 @@ from plain import naive_stored, policy_with
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
 from latentbench.carrier.mixture import Mixture
+from latentbench.config.sections import AnswerConfig, RlConfig
 from latentbench.errors import InputError
 from latentbench.latent_loss.gumbel_surrogate import GumbelSurrogate
 from latentbench.latent_loss.none import None_ as Unscored
 from latentbench.latent_loss.soft_ce import SoftCe
-from latentbench.modules.rl import Objective, RlModule
+from latentbench.model.policy import Policy
 from latentbench.noise.gumbel import Gumbel
 from latentbench.noise.one_sided_gumbel import OneSidedGumbel
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import Policy
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import Groups, Rollouts, collate_prompts
-from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.training.rl import RlModule
+from latentbench.training.update import Objective, advantages_of
 from latentbench.transform.first_token import FirstToken
 from latentbench.transform.invalid_mask import InvalidMask
 
@@ -305,9 +306,9 @@ class Fixed:
 
     def gradient(self, old: list[torch.Tensor]) -> list[torch.Tensor]:
         self.module.model.zero_grad(set_to_none=True)
-        advantages = self.module._advantages(self.rollouts)
+        advantages = advantages_of(self.rollouts, self.module.objective)
         groups = range(len(self.rollouts.prompts))
-        self.module._inner_update(self.rollouts, advantages, groups, old)
+        self.module.inner_update(self.rollouts, advantages, groups, old)
         return [
             torch.zeros_like(p) if p.grad is None else p.grad.clone()
             for p in self.module.model.parameters()
@@ -341,7 +342,7 @@ def update_of(
     module: Any = RlModule(policy, reference, LAYOUT, objective, config, answer, [], 0)
     module.manual_backward = lambda value: value.backward()
     module.optimizers = Still
-    module._full_precision = lambda: True
+    module.full_precision = lambda: True
     rollouts = rollouts or rolled(policy, make_prompts(4, seed=5), 4, budget=5, seed=2)
     assert rollouts.mixed().any()
     return Fixed(module, rollouts)
@@ -419,7 +420,7 @@ def test_the_first_gradient_of_an_update_is_that_of_the_formulas(name: str, meth
     sampled = [float(row.detach().mean()) for row in scored]
     advantages = reference_advantages(fixed, sampled, title)
     assert (advantages[:, 0] != advantages[:, 1]).any() == (title == "latent_grpo")
-    own = fixed.module._advantages(fixed.rollouts).flatten(0, 1).double()
+    own = advantages_of(fixed.rollouts, fixed.module.objective).flatten(0, 1).double()
     assert gap(own, torch.from_numpy(advantages)) < 1e-6
     count = sum(len(row) for row in scored)
     total = torch.zeros((), dtype=F64)
@@ -446,7 +447,7 @@ def test_transforms_see_the_mean_score_over_slots_and_tokens(method: Any) -> Non
         return advantages
 
     fixed = update_of(policy, loss, Mean(), (spy,), rollouts=replace(rollouts, answers=answers))
-    fixed.module._advantages(fixed.rollouts)
+    advantages_of(fixed.rollouts, fixed.module.objective)
     expected = [row.detach().mean() for row in naive_positions(policy, fixed.rollouts, title)]
     assert gap(seen[0].log_probs.flatten(), torch.stack(expected)) < 1e-9
 
@@ -579,7 +580,7 @@ def test_without_a_latent_loss_slots_are_no_positions() -> None:
     policy = policy_with(twin("gpt2", dtype=F64), noise=SharedMask(rate=0.3))
     fixed = update_of(policy, Unscored(), Mean())
     width = fixed.rollouts.answers.text.ids.shape[1]
-    assert fixed.module._advantages(fixed.rollouts).shape == (4, 4, width)
+    assert advantages_of(fixed.rollouts, fixed.module.objective).shape == (4, 4, width)
     batch = collate_prompts(fixed.rollouts.prompts, LAYOUT.markers.pad)
     replay = policy.replay(batch, fixed.rollouts.noise, fixed.rollouts.answers.text, 4)
     centred = fixed.rollouts.rewards - fixed.rollouts.rewards.mean(dim=1, keepdim=True)

@@ -26,13 +26,13 @@ from scipy.special import erf
 from latentbench.carrier.mixture import Mixture
 from latentbench.carrier.pause import Pause
 from latentbench.carrier.projector import Projector
+from latentbench.config.sections import ModelConfig
 from latentbench.errors import InputError
 from latentbench.filters import nucleus
 from latentbench.keys import Key, Purpose
-from latentbench.models import CARRIER, create, load, save
+from latentbench.model.backbone import CARRIER, create, load, save
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.records import NoiseRecord, collate_prompts
-from latentbench.schema import ModelConfig
 
 NOTHING = NoiseRecord()
 MIXTURES = [

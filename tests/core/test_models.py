@@ -10,13 +10,13 @@ import pytest
 import torch
 from checks import twin
 
-from latentbench.adapters._tensors import find
 from latentbench.carrier.hidden import Hidden
+from latentbench.config.sections import ModelConfig
 from latentbench.errors import InputError
-from latentbench.models import hub_file, load, metadata_of, weights_digest
+from latentbench.model.adapters._tensors import find
+from latentbench.model.backbone import hub_file, load, metadata_of, weights_digest
+from latentbench.model.tokenizer import MARKERS, character_tokenizer
 from latentbench.runtime.parts import weights_fingerprint
-from latentbench.schema import ModelConfig
-from latentbench.tokenizer import MARKERS, character_tokenizer
 
 
 @pytest.fixture

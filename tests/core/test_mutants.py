@@ -31,20 +31,21 @@ from checks import (
 )
 from torch import nn
 
-from latentbench import policy as policy_module
-from latentbench import rollout as rollout_module
 from latentbench.advantage.mean import Mean
 from latentbench.carrier.hidden import Hidden
+from latentbench.config.sections import AnswerConfig, RlConfig
 from latentbench.keys import Key
 from latentbench.latent_loss.none import None_ as Unscored
-from latentbench.modules.rl import Objective, RlModule
+from latentbench.model import policy as policy_module
+from latentbench.model.policy import Policy, State
 from latentbench.noise._mask import FeatureMask
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import Policy, State
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import LossOutput, NoiseRecord, PromptBatch, Rollouts, Text
-from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.training import rollout as rollout_module
+from latentbench.training.rl import RlModule
+from latentbench.training.update import Objective
 
 Patch = pytest.MonkeyPatch
 

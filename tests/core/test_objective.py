@@ -25,16 +25,15 @@ from checks import (
     twin,
 )
 
-from latentbench import schema
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
+from latentbench.config import plugins
 from latentbench.errors import InputError
 from latentbench.latent_loss.none import None_ as Unscored
-from latentbench.modules.rl import Objective, RlModule
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import LossInput
-from latentbench.schema import AnswerConfig, RlConfig
+from latentbench.training.update import Objective, Scorer, k3_towards, part_loss, whole_of
 from latentbench.transform.first_token import RULES, FirstToken
 from latentbench.transform.invalid_mask import VARIANTS, InvalidMask
 from latentbench.transform.scale_positive import ScalePositive
@@ -143,7 +142,7 @@ def test_a_transform_leaves_zeros_zero(transform: Any) -> None:
 
 def test_all_transforms_are_here() -> None:
     found = {type(transform) for transform in TRANSFORMS}
-    assert found == {schema.plugin("transform", n) for n in schema.plugin_names("transform")}
+    assert found == {plugins.plugin("transform", n) for n in plugins.plugin_names("transform")}
 
 
 @pytest.mark.parametrize(
@@ -259,14 +258,14 @@ def test_dividing_by_the_deviation_is_not_the_policy_gradient() -> None:
 # -- the penalty towards the reference ------------------------------------------------------------
 
 
-def harness(policy: Any, reference: Any) -> RlModule:
-    objective = Objective(parity, Mean(), (), Clipped(), Unscored())
-    config = RlConfig(updates=1, prompts=3, group_size=3, lr=1e-3, kl=0.1)
-    return RlModule(policy, reference, LAYOUT, objective, config, AnswerConfig(), [], 0)
+def scorer_of(policy: Any) -> Scorer:
+    return Scorer(policy, Unscored(), 1.0, LAYOUT.markers.pad)
 
 
-def penalty_of(module: RlModule, rollouts: Any, log_probs: torch.Tensor) -> torch.Tensor:
-    return module._kl(rollouts, log_probs, torch.zeros_like(log_probs))
+def penalty_of(policy: Any, reference: Any, rollouts: Any, log_probs: torch.Tensor) -> torch.Tensor:
+    return k3_towards(
+        reference, scorer_of(policy), rollouts, log_probs, torch.zeros_like(log_probs)
+    )
 
 
 @pytest.mark.parametrize("family_name", ["gpt2", "llama"])
@@ -275,10 +274,9 @@ def test_k3_is_the_formula_on_naive_scores_under_the_same_record(family_name: st
     noise = SharedMask(rate=0.3)
     policy = make_policy(twin(family_name), noise)
     reference = make_policy(twin(family_name, seed=1), noise)
-    module = harness(policy, reference)
     rollouts = rolled(policy, make_prompts(3))
     with torch.no_grad():
-        found = penalty_of(module, rollouts, replayed(policy, rollouts).log_probs)
+        found = penalty_of(policy, reference, rollouts, replayed(policy, rollouts).log_probs)
     pairs = zip(
         naive_rollout_scores(policy, rollouts, 1.0),
         naive_rollout_scores(reference, rollouts, 1.0),
@@ -296,7 +294,7 @@ def test_k3_is_zero_for_equal_weights_and_has_no_gradient_there() -> None:
     policy, reference = make_policy(twin("gpt2"), noise), make_policy(twin("gpt2"), noise)
     rollouts = rolled(policy, make_prompts(3))
     replay = replayed(policy, rollouts)
-    penalty = penalty_of(harness(policy, reference), rollouts, replay.log_probs)
+    penalty = penalty_of(policy, reference, rollouts, replay.log_probs)
     assert float(penalty) == 0.0
     (slope,) = torch.autograd.grad(penalty, [replay.log_probs])
     assert (slope == 0).all()
@@ -309,11 +307,13 @@ def test_k3_slope_is_one_minus_the_ratio() -> None:
     log_probs = replayed(reference, rollouts).log_probs.detach() + 0.3
     mask = rollouts.answers.text.mask
     leaf = log_probs.requires_grad_()
-    penalty = penalty_of(harness(policy, reference), rollouts, leaf)
+    penalty = penalty_of(policy, reference, rollouts, leaf)
     (slope,) = torch.autograd.grad(penalty, [leaf])
     assert gap(slope, (1 - np.exp(-0.3)) * mask) < 1e-5
-    without = penalty_of(harness(policy, None), rollouts, leaf)
-    assert float(without) == 0.0
+    objective = Objective(parity, Mean(), (), Clipped(), Unscored())
+    scorer, whole = scorer_of(policy), whole_of(rollouts, Unscored())
+    without = part_loss(scorer, objective, rollouts, leaf, None, whole, reference=None, kl=0.1)
+    assert float(without.sums["kl"]) == 0.0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -34,11 +34,12 @@ from checks import (
 
 from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
+from latentbench.model.families import residual_branches
+from latentbench.model.policy import acting, check_fits
 from latentbench.noise import Gain, Site
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import acting, check_fits, residual_branches
 from latentbench.records import (
     NoiseRecord,
     Prompt,

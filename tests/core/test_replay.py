@@ -31,11 +31,11 @@ from checks import (
 from scipy.stats import chisquare
 
 from latentbench.keys import Key, Purpose, rollout_keys
+from latentbench.model.policy import _inverse_cdf
 from latentbench.noise import SCOPES, Effects, Gain, Site, kind_of
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import _inverse_cdf
 from latentbench.records import NoiseRecord, Rollouts, Text, collate_prompts
 
 

@@ -26,14 +26,13 @@ from checks import (
 
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
+from latentbench.config.sections import AnswerConfig, RlConfig, TrainerConfig
 from latentbench.data.arithmetic import Arithmetic
 from latentbench.latent_loss.none import None_ as Unscored
-from latentbench.modules.data import TrainingData
-from latentbench.modules.rl import Objective, RlModule
+from latentbench.model.policy import Policy
 from latentbench.noise.none import None_
 from latentbench.noise.per_step_mask import PerStepMask
 from latentbench.noise.shared_mask import SharedMask
-from latentbench.policy import Policy
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import (
     Answers,
@@ -46,9 +45,11 @@ from latentbench.records import (
     Thoughts,
     collate_prompts,
 )
-from latentbench.runtime.fitting import fit
 from latentbench.runtime.run_directory import METRICS
-from latentbench.schema import AnswerConfig, RlConfig, TrainerConfig
+from latentbench.training.data import TrainingData
+from latentbench.training.fitting import fit
+from latentbench.training.rl import RlModule
+from latentbench.training.update import Objective, advantages_of, kept_groups
 from latentbench.transform.invalid_mask import InvalidMask
 
 ITEMS = Arithmetic(n_train=40, n_validation=6, n_test=6).load().train
@@ -64,9 +65,9 @@ class Watched(RlModule):
         self.curves: list[dict[str, float]] = []
         return self
 
-    def _keep(self, rollouts: Rollouts) -> Rollouts:
-        self.seen.append(rollouts)
-        return super()._keep(rollouts)
+    def sample(self, prompts: Any) -> Rollouts:
+        self.seen.append(super().sample(prompts))
+        return self.seen[-1]
 
 
 def objective_of(**changes: Any) -> Objective:
@@ -137,7 +138,7 @@ def slopes_of(
     module.manual_backward = lambda loss: loss.backward()
     module.optimizers = Still
     module.model.zero_grad(set_to_none=True)
-    module._inner_update(rollouts, advantages, telling, [])
+    module.inner_update(rollouts, advantages, telling, [])
     return [parameter.grad.clone() for parameter in module.model.parameters()]
 
 
@@ -148,7 +149,7 @@ def test_the_first_gradient_is_the_advantage_weighted_score(noise: Any, aggregat
     policy = make_policy(twin("gpt2"), noise)
     module = module_of(policy, objective_of(policy_loss=Clipped(aggregate=aggregate)))
     rollouts = rolled(policy, [LAYOUT.prompt(item) for item in ITEMS[:4]], 4)
-    advantages = module._advantages(rollouts)
+    advantages = advantages_of(rollouts, module.objective)
     telling = [g for g in range(4) if rollouts.mixed()[g]]
     assert telling
     found = slopes_of(module, rollouts, advantages, telling)
@@ -169,7 +170,7 @@ def test_leaving_out_groups_without_variance_changes_no_gradient() -> None:
     flat[1], flat[3] = 1.0, 0.0
     flat[[0, 2, 4]] = torch.tensor([1.0, 0.0, 0.0, 1.0])
     rollouts = replace(rollouts, rewards=flat)
-    advantages = module._advantages(rollouts)
+    advantages = advantages_of(rollouts, module.objective)
     every = slopes_of(module, rollouts, advantages, range(5))
     telling = slopes_of(module, rollouts, advantages, [0, 2, 4])
     assert max(gap(a, b) for a, b in zip(every, telling, strict=True)) <= 1e-7
@@ -182,13 +183,13 @@ def test_a_gap_that_is_no_number_stops_the_run(broken: int) -> None:
     policy = make_policy(twin("gpt2"), MASK)
     module: Any = module_of(policy, micro_batch=4)
     module.manual_backward = lambda loss: loss.backward()
-    module.optimizers, module._full_precision = Still, lambda: True
+    module.optimizers, module.full_precision = Still, lambda: True
     rollouts = rolled(policy, [LAYOUT.prompt(item) for item in ITEMS[:4]], 4)
     advantages = torch.ones(4, 4, rollouts.answers.text.ids.shape[1])
-    module._inner_update(rollouts, advantages, range(4), [])
+    module.inner_update(rollouts, advantages, range(4), [])
     rollouts.answers.log_probs[4 * broken, 0] = float("nan")
     with pytest.raises(RuntimeError, match="replay differs from the rollout by nan"):
-        module._inner_update(rollouts, advantages, range(4), [])
+        module.inner_update(rollouts, advantages, range(4), [])
 
 
 @dataclass
@@ -243,8 +244,8 @@ def test_only_telling_groups_are_replayed() -> None:
     rewards = torch.tensor([[0.0] * 4, [1, 0, 0, 0], [1] * 4, [1, 1, 0, 0]])
     rollouts = replace(rollouts, rewards=rewards)
     seen: list[Any] = []
-    module._inner_update = lambda _r, _a, telling, _o: seen.append(list(telling)) or {}
-    module._learn(rollouts, module._advantages(rollouts))
+    module.inner_update = lambda _r, _a, telling, _o: seen.append(list(telling)) or {}
+    module.learn(rollouts, advantages_of(rollouts, module.objective))
     assert seen == [[1, 3]] and module.silent_updates == 0
 
 
@@ -261,7 +262,7 @@ def test_advantages_see_the_cuts_of_the_whole_batch() -> None:
             return Mean()(groups)
 
     module = module_of(policy, objective_of(advantage=Spy(), transforms=(InvalidMask(),)))
-    found = module._advantages(rollouts)
+    found = advantages_of(rollouts, module.objective)
     cut = rollouts.answers.truncated.reshape(3, 4)
     assert cut.any() and not cut.all()
     assert torch.equal(seen[0].truncated, cut)
@@ -399,9 +400,8 @@ def synthetic(rewards: Sequence[Sequence[float]]) -> Rollouts:
 def test_the_first_mixed_groups_are_kept_in_order() -> None:
     """Spare groups make up for flat ones; rows, records and rewards stay together."""
     rewards = [[0, 0, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 1, 0]]
-    module = module_of(make_policy(twin("gpt2")), keep="mixed", prompts=3, over_provision=2)
     whole = synthetic([[float(r) for r in row] for row in rewards])
-    kept = module._keep(whole)
+    kept = kept_groups(whole, "mixed", 3)
     rows = [3, 4, 5, 9, 10, 11, 12, 13, 14]
     assert kept.prompts == tuple(whole.prompts[g] for g in (1, 3, 4))
     assert kept.rewards.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 1]]
@@ -411,9 +411,9 @@ def test_the_first_mixed_groups_are_kept_in_order() -> None:
     assert kept.answers.truncated.tolist() == [row % 3 == 0 for row in rows]
     assert kept.noise.tensors["mlp.0"].flatten().tolist() == rows
     assert kept.last.flatten().tolist() == rows
-    scarce = module._keep(synthetic([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]))
+    scarce = kept_groups(synthetic([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]), "mixed", 3)
     assert scarce.prompts == (whole.prompts[1],) and scarce.group_size == 2
-    everything = module_of(make_policy(twin("gpt2")))._keep(whole)
+    everything = kept_groups(whole, "all", 3)
     assert everything.rewards.tolist() == whole.rewards.tolist()
 
 
@@ -483,8 +483,8 @@ def test_the_penalty_adds_its_gradient_to_that_of_the_surrogate() -> None:
     policy, reference = (make_policy(twin("gpt2", seed=seed), MASK) for seed in (0, 1))
     module = module_of(policy, reference=reference, kl=3.0)
     rollouts = rolled(policy, [LAYOUT.prompt(item) for item in ITEMS[:4]], 4)
-    assert rollouts.mixed().all()
-    found = slopes_of(module, rollouts, module._advantages(rollouts), range(4))
+    rollouts = replace(rollouts, rewards=torch.eye(4))  # every group has two rewards
+    found = slopes_of(module, rollouts, advantages_of(rollouts, module.objective), range(4))
     centred = rollouts.rewards - rollouts.rewards.mean(dim=1, keepdim=True)
     loss, tokens = torch.zeros(()), int(rollouts.answers.text.mask.sum())
     mine, other = (naive_rollout_scores(p, rollouts, 1.0) for p in (policy, reference))
@@ -506,10 +506,10 @@ def test_groups_without_variance_keep_their_penalty() -> None:
     rewards = rollouts.rewards.clone()
     rewards[[1, 2]] = 1.0
     rollouts = replace(rollouts, rewards=rewards)
-    advantages = module._advantages(rollouts)
+    advantages = advantages_of(rollouts, module.objective)
     every = slopes_of(module, rollouts, advantages, range(4))
     module.model.zero_grad(set_to_none=True)
-    module._learn(rollouts, advantages)
+    module.learn(rollouts, advantages)
     found = [parameter.grad for parameter in module.model.parameters()]
     assert gradient_gap(found, every) < 1e-5
 
@@ -572,7 +572,7 @@ def test_a_second_inner_update_sees_the_new_weights_under_autocast() -> None:
         module = module_of(policy)
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        module._step(optimizer, 0.0)
+        module.take_step(optimizer, 0.0)
         inside = scores()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outside = scores()

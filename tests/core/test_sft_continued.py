@@ -18,13 +18,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from safetensors.torch import load_file
 
-from latentbench import experiment, schema
-from latentbench.data.arithmetic import solve
-from latentbench.modules import sft
-from latentbench.modules.data import TrainingData, sft_rows
-from latentbench.modules.sft import SftModule
+from latentbench.config import sections
+from latentbench.data._chains import solve
 from latentbench.records import Splits
+from latentbench.run import training
 from latentbench.runtime.run_directory import RunDirectory
+from latentbench.training import sft
+from latentbench.training.data import TrainingData, sft_rows
+from latentbench.training.sft import SftModule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ITEMS = [solve((5, 5, 5, 5, 5), "-+-+", 10), solve((1, 2), "+", 10)]
@@ -32,29 +33,29 @@ ITEMS = [solve((5, 5, 5, 5, 5), "-+-+", 10), solve((1, 2), "+", 10)]
 
 @pytest.fixture
 def composing() -> Iterator[None]:
-    schema.register()
+    sections.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
     HydraConfig.instance().cfg = None
 
 
-def typed(*overrides: str) -> schema.Config:
+def typed(*overrides: str) -> sections.Config:
     config = compose("config", list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
-    return schema.typed(config)
+    return sections.typed(config)
 
 
 def continued(
-    config: schema.Config, monkeypatch: pytest.MonkeyPatch
+    config: sections.Config, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[SftModule, TrainingData]:
     """What would be trained, on what."""
     fitted: list[Any] = []
-    monkeypatch.setattr(experiment, "fit", lambda module, feed, *_: fitted.append((module, feed)))
+    monkeypatch.setattr(training, "fit", lambda module, feed, *_: fitted.append((module, feed)))
     start: Any = SimpleNamespace(data=Splits(ITEMS, (), ()), layout=LAYOUT)
     policy = make_policy(twin("gpt2"))
-    experiment._continue(config, policy, start, RunDirectory(Path()), [])
+    training._continue(config, policy, start, RunDirectory(Path()), [])
     return fitted[0]
 
 
@@ -79,7 +80,7 @@ def test_the_rows_are_those_of_the_last_trained_stage(
     for update in range(7):
         rows = sft_rows(
             ITEMS,
-            module.stages.stage(update),
+            module.stages.after(-1),
             update,
             module.curriculum,
             module.slots,
@@ -88,10 +89,10 @@ def test_the_rows_are_those_of_the_last_trained_stage(
             0,
         )
         for item, row in zip(ITEMS, rows, strict=True):
-            latents, steps = config.curriculum.layout(item, stage, module.slots)
+            latents, steps = config.curriculum.split(item, stage, module.slots)
             assert (row.latents, row.text) == (latents, LAYOUT.text(item, steps))
     if stage == 4:
-        assert all(not config.curriculum.layout(i, 4, module.slots)[1] for i in ITEMS)
+        assert all(not config.curriculum.split(i, 4, module.slots)[1] for i in ITEMS)
 
 
 def test_seconds_know_no_number_of_updates(
@@ -100,7 +101,8 @@ def test_seconds_know_no_number_of_updates(
     config = typed("method=sft_continued", "rl.updates=1", "rl.seconds=5")
     module, feed = continued(config, monkeypatch)
     assert len(feed.train_dataloader()) > 10**9
-    assert {module.stages.stage(update) for update in (0, 1, 10**9)} == {3}
+    assert module.stage == 3 and module.stages.length(3) > 10**9
+    assert module.stages.after(3) is None
 
 
 def trained(folder: Path, inits: Path, *overrides: str) -> dict[str, Any]:
@@ -111,12 +113,12 @@ def trained(folder: Path, inits: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_time_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four updates of an eighth of a second, past rl.updates; and carried on after the last update
+    """Six updates of an eighth of a second, past rl.updates; and carried on after the last update
     it adds none."""
-    long = ("rl.updates=1", "rl.seconds=0.5")
+    long = ("rl.seconds=0.75",)
     ticks = itertools.count(step=0.125)
     monkeypatch.setattr(sft, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    original = experiment.evaluate
+    original = training.evaluate
 
     def stopping(*arguments: Any, **named: Any) -> Any:
         if "final" in arguments:
@@ -124,14 +126,14 @@ def test_time_ends_it_and_nothing_else(tmp_path: Path, monkeypatch: pytest.Monke
         return original(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "evaluate", stopping)
+        patch.setattr(training, "evaluate", stopping)
         with pytest.raises(RuntimeError):
             trained(tmp_path / "run", tmp_path / "inits", *long)
     saved = tmp_path / "run/checkpoints/last.ckpt"
     done = torch.load(saved, weights_only=True)["latentbench"]
-    assert done["update"] == 4 and done["spent"] == 0.5
+    assert done["update"] == 6 and done["spent"] == 0.75
     result = trained(tmp_path / "run", tmp_path / "inits", *long)
-    assert result["metrics"]["train/updates"] == 4
+    assert result["metrics"]["train/updates"] == 6
 
 
 def test_what_is_not_to_be_trained_stays(tmp_path: Path) -> None:
@@ -159,6 +161,6 @@ def test_what_is_not_to_be_trained_stays(tmp_path: Path) -> None:
     ],
 )
 def test_what_it_cannot_do_is_refused(overrides: list[str], named: str, composing: None) -> None:
-    with pytest.raises(schema.InputError) as refusal:
+    with pytest.raises(sections.InputError) as refusal:
         typed("method=sft_continued", *overrides)
     assert named in str(refusal.value)

@@ -15,20 +15,20 @@ from checks import LAYOUT, gap, gradient_gap, gradients, make_layout, naive_hidd
 from plain import FEW, log_law, policy_with
 
 from latentbench.carrier.mixture import Mixture
+from latentbench.config.sections import SftConfig
 from latentbench.curriculum.at_once import AtOnce
 from latentbench.curriculum.coconut import Coconut
-from latentbench.data.arithmetic import solve
+from latentbench.data._chains import solve
 from latentbench.errors import InputError
-from latentbench.layout import Layout
-from latentbench.modules.data import Stages, sft_rows, slot_targets
-from latentbench.modules.sft import SftModule
-from latentbench.policy import Policy
+from latentbench.model.layout import Layout
+from latentbench.model.policy import Policy
+from latentbench.model.tokenizer import add_markers, load_tokenizer
 from latentbench.records import Item, SftRow, Slots, Template
-from latentbench.schema import SftConfig
 from latentbench.sft_loss.distill import Distill
 from latentbench.sft_loss.lexical import Lexical
 from latentbench.sft_loss.text import TextLoss
-from latentbench.tokenizer import add_markers, load_tokenizer
+from latentbench.training.data import Stages, sft_rows, slot_targets
+from latentbench.training.sft import SftModule
 
 GPT2_FILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "gpt2_bpe"
 needs_gpt2 = pytest.mark.skipif(not GPT2_FILES.is_dir(), reason="no GPT-2 tokenizer files here")
@@ -317,8 +317,8 @@ def test_at_once_makes_all_steps_latent_from_the_first_stage(stage: int) -> None
     """Coconut's last stage, whatever the stage; and the stage that it is tested in is 0."""
     for slots in (SLOTS, PAIRS, replace(SLOTS, pad_to_max=False), Slots(2, 4, False)):
         for item in ITEMS:
-            found = AtOnce().layout(item, stage, slots)
-            assert found == Coconut().layout(item, slots.max_stage + 1, slots)
+            found = AtOnce().split(item, stage, slots)
+            assert found == Coconut().split(item, slots.max_stage + 1, slots)
             steps = slots.max_stage if slots.pad_to_max else min(slots.max_stage, len(item.steps))
             assert found == (steps * slots.per_step, ())
         assert AtOnce().last_stage(slots) == 0 and AtOnce().markers

@@ -13,21 +13,22 @@ import torch
 from checks import LAYOUT, gradient_gap, make_layout, make_policy, twin
 
 from latentbench.carrier.hidden import Hidden
+from latentbench.config.sections import ModelConfig, SftConfig, TrainerConfig
 from latentbench.curriculum.coconut import Coconut
 from latentbench.curriculum.cot import Cot
 from latentbench.curriculum.no_cot import NoCot
-from latentbench.data.arithmetic import Arithmetic, solve
+from latentbench.data._chains import solve
+from latentbench.data.arithmetic import Arithmetic
 from latentbench.keys import Key, Purpose
-from latentbench.layout import Layout
-from latentbench.models import create
-from latentbench.modules.data import Stages, TrainingData, sft_rows
-from latentbench.modules.sft import SftModule
+from latentbench.model.backbone import create
+from latentbench.model.layout import Layout
+from latentbench.model.tokenizer import MARKERS, add_markers, load_tokenizer
 from latentbench.records import Item, Prompt, SftRow, Slots, Template
-from latentbench.runtime.fitting import fit
-from latentbench.schema import ModelConfig, SftConfig, TrainerConfig
 from latentbench.sft_loss._pass import summed_cross_entropy, supervised_pass
 from latentbench.sft_loss.text import TextLoss
-from latentbench.tokenizer import MARKERS, add_markers, load_tokenizer
+from latentbench.training.data import Stages, TrainingData, sft_rows
+from latentbench.training.fitting import fit
+from latentbench.training.sft import SftModule
 
 GPT2_FILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "gpt2_bpe"
 needs_gpt2 = pytest.mark.skipif(not GPT2_FILES.is_dir(), reason="no GPT-2 tokenizer files here")
@@ -88,7 +89,7 @@ def official_batch(
     """The batch's mean token loss and its gradient."""
     total, tokens = torch.zeros((), dtype=model.dtype), 0
     for item in ITEMS:
-        latents, steps = curriculum.layout(item, stage, slots)
+        latents, steps = curriculum.split(item, stage, slots)
         row = official_row(item, latents, steps, layout)
         total = total + official_loss(model, *row, layout.markers.latent)
         tokens += sum(label != -100 for label in row[1])
@@ -206,9 +207,18 @@ def test_the_official_stage_table_epoch_by_epoch() -> None:
     stages = Stages((3, 3, 3, 3, 13), "epochs", per_epoch)
     slots = Slots(per_step=2, max_stage=3, pad_to_max=True)
     assert stages.total == 25 * per_epoch and len(table) == 25
-    for epoch, expected in enumerate(table):
-        for update in (epoch * per_epoch, epoch * per_epoch + 6):
-            assert Coconut().layout(LONG, stages.stage(update), slots) == expected
+    found = [stage for stage in range(5) for _ in range(stages.length(stage) // per_epoch)]
+    assert [Coconut().split(LONG, stage, slots) for stage in found] == table
+
+
+def trained_stages(stages: Stages) -> list[int]:
+    """The stage of each update, as `after` and `length` lead through them."""
+    found: list[int] = []
+    stage = stages.after(-1)
+    while stage is not None:
+        found += [stage] * stages.length(stage)
+        stage = stages.after(stage)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -224,23 +234,22 @@ def test_the_official_stage_table_epoch_by_epoch() -> None:
 def test_stages_last_as_long_as_they_say(lengths: tuple[int, ...], expected: list[int]) -> None:
     updates = Stages(lengths, "updates", 4)
     assert updates.total == len(expected)
-    assert [updates.stage(update) for update in range(updates.total)] == expected
+    assert trained_stages(updates) == expected
     epochs = Stages(lengths, "epochs", 4)
     assert epochs.total == 4 * len(expected)
-    by_epoch = [epochs.stage(update) for update in range(epochs.total)]
-    assert by_epoch == [stage for stage in expected for _ in range(4)]
+    assert trained_stages(epochs) == [stage for stage in expected for _ in range(4)]
 
 
 def test_short_problems_are_padded_to_the_same_slots_or_not() -> None:
     on, off = Slots(2, 3, True), Slots(2, 3, False)
-    assert [Coconut().layout(SHORT, s, on) for s in range(6)] == [
+    assert [Coconut().split(SHORT, s, on) for s in range(6)] == [
         (0, ("a",)),
         *[(2, ()), (4, ()), (6, ())],
         *[(6, ())] * 2,
     ]
-    assert [Coconut().layout(SHORT, 4, off), Coconut().layout(LONG, 4, off)] == [(2, ()), (6, ())]
+    assert [Coconut().split(SHORT, 4, off), Coconut().split(LONG, 4, off)] == [(2, ()), (6, ())]
     assert Coconut().last_stage(on) == 3 and Cot().last_stage(on) == NoCot().last_stage(on) == 0
-    assert Cot().layout(LONG, 3, on) == (0, LONG.steps) and NoCot().layout(LONG, 3, on) == (0, ())
+    assert Cot().split(LONG, 3, on) == (0, LONG.steps) and NoCot().split(LONG, 3, on) == (0, ())
 
 
 class StepsAlone:

@@ -16,14 +16,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from latentbench import schema
 from latentbench.advantage.mean import Mean
 from latentbench.advantage.mean_std import MeanStd
+from latentbench.config import sections
+from latentbench.model.tokenizer import add_markers, character_tokenizer
 from latentbench.policy_loss.clipped import Clipped
 from latentbench.records import Groups, LossInput
-from latentbench.tokenizer import add_markers, character_tokenizer
 
 trl = pytest.importorskip("trl", reason="the optional extra: pip install -e '.[trl]'")
+
+# What TRL itself calls of other libraries is TRL's to mend.
+pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::DeprecationWarning")
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 PROMPTS, SIZE, BUDGET = 4, 4, 12
@@ -110,7 +113,7 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
 
 def preset(*choices: str) -> Clipped:
     """An option of this repository, as a run would have it."""
-    schema.register()
+    sections.register()
     with initialize_config_dir(CONF, version_base="1.3"):
         config = compose("config", [f"answer.budget={BUDGET}", *choices])
     found = OmegaConf.to_object(config.policy_loss)

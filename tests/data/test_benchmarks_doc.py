@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from latentbench import schema
+from latentbench.config import plugins
 from latentbench.data._report import set_names
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -26,7 +26,7 @@ def test_every_set_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", set_names())
 def test_a_row_of_the_table_agrees_with_the_set(name: str) -> None:
     rows, grader, files, hub = table()[name]
-    kind: Any = schema.plugin("data", name)
+    kind: Any = plugins.plugin("data", name)
     task = kind()
     assert grader == f"`{kind.grader}`"
     counts = {f"{edition.rows:,}" for file in kind.files for edition in file.editions}

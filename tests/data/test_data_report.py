@@ -17,7 +17,7 @@ from latentbench.data._report import Overlap, Report, lines, report, set_names
 from latentbench.data.gsm8k import FULL_TRAIN, TEST, VALIDATION
 from latentbench.data.svamp import Svamp
 from latentbench.errors import InputError
-from latentbench.preflight import Home, _check_unseen
+from latentbench.evaluation.loading import Home, check_unseen
 from latentbench.records import Item, Splits
 from latentbench.reward.exact_number import ExactNumber
 
@@ -216,4 +216,4 @@ def test_a_run_refuses_a_benchmark_with_its_training_questions(tmp_path: Path) -
     trained = Splits([Item("ann has 3 eggs. How many has she?", (), "3")], [], [])
     home = Home("gsm8k", trained, None, ExactNumber(), "exact_number")
     with pytest.raises(InputError, match="eval=svamp: 1 of its 1 items are training questions"):
-        _check_unseen("svamp", seen, home)
+        check_unseen("svamp", seen, home)

@@ -29,4 +29,4 @@ def test_a_split_by_itself_is_that_of_the_whole_set(task: Any) -> None:
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_generator_reads_no_files(task: Any) -> None:
     """So it has no root: other benchmarks of a run have theirs, eval.<name>.root."""
-    assert not hasattr(task, "root")
+    assert task.root is None and "root" not in vars(task)

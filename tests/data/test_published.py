@@ -16,7 +16,7 @@ import datasets
 import pytest
 from datasets.packaged_modules.json.json import Json
 
-from latentbench import schema
+from latentbench.config import plugins
 from latentbench.data._published import Edition, File, Published
 from latentbench.data._rows import boxed, gold
 from latentbench.errors import InputError
@@ -92,12 +92,12 @@ ARRAYS = ("prosqa", "prontoqa")
 
 
 def plugin(name: str) -> Any:
-    return schema.plugin("data", name)
+    return plugins.plugin("data", name)
 
 
 def sets() -> list[str]:
     """Every published data set, found in the package: a new one without a row above fails here."""
-    found = (name for name in schema.plugin_names("data"))
+    found = (name for name in plugins.plugin_names("data"))
     return [name for name in found if issubclass(plugin(name) or object, Published)]
 
 
@@ -441,7 +441,7 @@ def test_the_default_revisions_are_commits_but_for_those_named() -> None:
     """Of every set that is on the hub; a set that is not has no revision to speak of."""
     found = {
         (name, field.name): field.default
-        for name in schema.plugin_names("data")
+        for name in plugins.plugin_names("data")
         for field in dataclasses.fields(plugin(name))
         if field.name.endswith("revision") and (name == "gsm8k" or plugin(name)().hub)
     }

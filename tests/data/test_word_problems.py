@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ FACTORS = {
     "a quarter": Fraction(1, 4),
 }
 PART = "half|a third|a quarter"
+
+
+@cache
+def loaded(task: WordProblems) -> Splits:
+    """Generated once for all tests that only read it."""
+    return task.load()
 
 
 def everything(splits: Splits) -> list[Item]:
@@ -117,7 +123,7 @@ def solved(facts: list[str]) -> dict[str, Fraction]:
 
 @pytest.mark.parametrize("task", [SMALL, HARD, VARIED], ids=["small", "hard", "varied"])
 def test_the_words_give_the_answer_and_python_the_steps(task: WordProblems) -> None:
-    for item in everything(task.load()):
+    for item in everything(loaded(task)):
         facts, asked = read(item.question)
         known = solved(facts)
         assert len(known) == len(facts), "every person is told about once"
@@ -155,14 +161,14 @@ def test_every_kind_of_relation_occurs_and_only_those_asked_for() -> None:
         "/": "half|third|quarter",
         "&": "together",
     }
-    text = " ".join(item.question for item in everything(HARD.load()))
+    text = " ".join(item.question for item in everything(loaded(HARD)))
     assert all(re.search(pattern, text) for pattern in words.values())
-    text = " ".join(item.question for item in everything(SMALL.load()))
+    text = " ".join(item.question for item in everything(loaded(SMALL)))
     assert [k for k, pattern in words.items() if re.search(pattern, text)] == ["+", "-"]
 
 
 def test_phrasings_change_the_words_and_nothing_else() -> None:
-    plain, varied = HARD.load(), VARIED.load()
+    plain, varied = loaded(HARD), loaded(VARIED)
     for one, other in zip(everything(plain), everything(varied), strict=True):
         assert (one.steps, one.answer) == (other.steps, other.answer)
         assert solved(read(one.question)[0]) == solved(read(other.question)[0])
@@ -175,7 +181,7 @@ def test_distractors_are_told_and_not_needed() -> None:
     """Without them every fact is needed; with probability 1 there is one for every step."""
     for probability in (0.0, 1.0):
         task = replace(SMALL, distractor_probability=probability, names=10)
-        for item in everything(task.load()):
+        for item in everything(loaded(task)):
             facts, _ = read(item.question)
             assert len(facts) == 1 + len(item.steps) * (1 + (probability == 1.0))
 
@@ -183,7 +189,7 @@ def test_distractors_are_told_and_not_needed() -> None:
 def test_shuffle_moves_facts() -> None:
     def in_order(task: WordProblems) -> float:
         """The share of problems whose every fact only speaks of persons told about before."""
-        items = everything(task.load())
+        items = everything(loaded(task))
         good = 0
         for item in items:
             seen: set[str] = set()
@@ -257,7 +263,7 @@ def test_growing_one_split_extends_it_and_leaves_the_others() -> None:
 
 def test_the_stream_has_no_end_and_starts_with_the_splits() -> None:
     drawn = [item for split, item in islice(SMALL.stream(), 4000) if split == "train"]
-    assert list(dict.fromkeys(drawn))[:300] == list(SMALL.load().train)
+    assert list(dict.fromkeys(drawn))[:300] == list(loaded(SMALL).train)
 
 
 def test_files_are_in_the_line_format_of_gsm8k_aug(tmp_path: Path) -> None:

@@ -49,10 +49,14 @@ class GivesUp(ExactNumber):
 
     def __init__(self) -> None:
         super().__init__()
-        object.__setattr__(self, "failures", {"timed_out": 7})
+        object.__setattr__(self, "counts", {"timed_out": 7})
+
+    @property
+    def failures(self) -> dict[str, int]:
+        return vars(self)["counts"]
 
     def __call__(self, text: str, gold: str) -> float:
-        self.failures["timed_out"] += text == "#3"  # type: ignore[attr-defined]
+        self.failures["timed_out"] += text == "#3"
         return super().__call__(text, gold)
 
 

@@ -1,51 +1,60 @@
 """What makes two runs, two start models or two tokenizers the same: content, not names or paths."""
 
+import functools
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import QUICK, inside, tree
+from driver import QUICK, Composed, composed, inside, tree
 
 from latentbench.errors import InputError
 from latentbench.records import Item, Splits
 
-Composed = tuple[Any, dict[str, str], str]
+
+@functools.cache
+def run_id(*overrides: str) -> str:
+    from latentbench.run.training import run_identity
+
+    found = quickly(*overrides)
+    return run_identity(found.config, found.choices)
 
 
-@pytest.fixture
-def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Composed]:
-    """The typed configuration, the choices and the run_id of a command that is not carried out."""
-    import latentbench.experiment
-
-    seen: list[Composed] = []
-
-    def noted(config: Any, choices: dict[str, str], _directory: Any, identity: str) -> dict:
-        seen.append((config, choices, identity))
-        return {}
-
-    monkeypatch.setattr(latentbench.experiment, "run", noted)
-
-    def compose(*overrides: str) -> Composed:
-        where = f"hydra.run.dir={tmp_path / 'composed' / str(len(seen))}"
-        outcome = inside(*QUICK, *overrides, where)
-        assert outcome.code == 0, outcome
-        return seen[-1]
-
-    return compose
+@functools.cache
+def quickly(*overrides: str) -> Composed:
+    """What a quick run with these overrides would be."""
+    return composed(*QUICK, *overrides)
 
 
-def init_id(composed: Composed, tokenizer: Any = None) -> str:
-    from latentbench.init_stage import identify
-    from latentbench.tokenizer import add_markers, character_tokenizer
+def init_id(*overrides: str, tokenizer: Any = None) -> str:
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
+    from latentbench.run.init_store import identify
 
     if tokenizer is None:
         tokenizer = character_tokenizer()
         add_markers(tokenizer)
-    config, choices, _ = composed
-    return identify(config, choices, Splits([], [], [], {"digest": "d"}), tokenizer)
+    found = quickly(*overrides)
+    return identify(found.config, found.choices, Splits([], [], [], {"digest": "d"}), tokenizer)
+
+
+@pytest.mark.parametrize("overrides", [(), ("rl.lr=1e-6", "method=lepo")], ids=str)
+def test_a_run_is_known_by_the_identity_of_its_configuration(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line hands to the run, so that all below can do without it."""
+    import latentbench.run.training
+
+    seen: list[str] = []
+
+    def noted(_config: Any, _choices: Any, _directory: Any, identity: str) -> dict[str, Any]:
+        seen.append(identity)
+        return {}
+
+    monkeypatch.setattr(latentbench.run.training, "run", noted)
+    outcome = inside(*QUICK, *overrides, f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome
+    assert seen == [run_id(*overrides)]
 
 
 # What changes memory, speed, place or what is watched, and nothing that is computed.
@@ -64,52 +73,57 @@ SAME = (
 
 
 @pytest.mark.parametrize("overrides", SAME, ids=" ".join)
-def test_same_run(overrides: tuple[str, ...], composed: Callable[..., Composed]) -> None:
-    one, other = composed(), composed(*overrides)
-    assert one[2] == other[2] and init_id(one) == init_id(other)
+def test_same_run(overrides: tuple[str, ...]) -> None:
+    assert run_id() == run_id(*overrides) and init_id() == init_id(*overrides)
 
 
-def test_micro_batches_count_where_the_loss_depends_on_them(
-    composed: Callable[..., Composed],
-) -> None:
+def test_what_a_cap_does_is_no_other_run() -> None:
+    """A run that stopped at a cap is carried on with `sft.at_cap=go_on`."""
+    gated = ("sft.gate=0.9", "sft.target=0.9")
+    going_on = (*gated, "sft.at_cap=go_on")
+    assert run_id(*gated) == run_id(*going_on) != run_id()
+    assert init_id(*gated) == init_id(*going_on)
+
+
+def test_micro_batches_count_where_the_loss_depends_on_them() -> None:
     """Distillation divides by a deviation over the micro-batch; past the batch there is no more."""
-    runs = [composed("sft_loss=distill", f"sft.micro_batch={n}") for n in (3, 4, 16, 1024)]
-    assert len({run[2] for run in runs}) == len({init_id(run) for run in runs}) == 3
-    assert runs[2][2] == runs[3][2] and init_id(runs[2]) == init_id(runs[3])
+    runs = [("sft_loss=distill", f"sft.micro_batch={n}") for n in (3, 4, 16, 1024)]
+    assert len({run_id(*run) for run in runs}) == len({init_id(*run) for run in runs}) == 3
+    assert run_id(*runs[2]) == run_id(*runs[3]) and init_id(*runs[2]) == init_id(*runs[3])
 
 
-def test_a_limit_is_the_value_it_leads_to(composed: Callable[..., Composed]) -> None:
-    assert composed("limit.rl_updates=2")[2] == composed("rl.updates=2")[2]
+def test_a_limit_is_the_value_it_leads_to() -> None:
+    assert run_id("limit.rl_updates=2") == run_id("rl.updates=2")
 
 
-def test_a_debug_choice_is_the_values_it_sets(composed: Callable[..., Composed]) -> None:
-    profile = composed("debug=profile", "limit.eval_items=null", "limit.rl_updates=null")
-    assert profile[2] == composed()[2]
+def test_a_debug_choice_is_the_values_it_sets() -> None:
+    caps = ("eval_items", "rl_updates", "sft_updates_per_stage")
+    profile = ("debug=profile", *(f"limit.{cap}=null" for cap in caps))
+    assert run_id(*profile) == run_id()
 
 
 @pytest.mark.parametrize(
     "override",
     ["trainer.precision=bf16-mixed", "limit.train_items=5", "limit.eval_items=5", "rl.lr=1e-6"],
 )
-def test_another_run(override: str, composed: Callable[..., Composed]) -> None:
-    assert composed()[2] != composed(override)[2]
+def test_another_run(override: str) -> None:
+    assert run_id() != run_id(override)
 
 
-def test_precision_and_tokenizer_make_another_init(composed: Callable[..., Composed]) -> None:
-    from latentbench.tokenizer import add_markers, character_tokenizer
+def test_precision_and_tokenizer_make_another_init() -> None:
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
 
-    plain = composed()
-    assert init_id(plain) != init_id(composed("trainer.precision=bf16-mixed"))
+    assert init_id() != init_id("trainer.precision=bf16-mixed")
     larger = character_tokenizer()
     add_markers(larger)
     larger.add_tokens(["12"])
-    assert init_id(plain) != init_id(plain, larger)
+    assert init_id() != init_id(tokenizer=larger)
 
 
 def test_a_tokenizer_is_its_content(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from latentbench.tokenizer import add_markers, character_tokenizer, tokenizer_digest
+    from latentbench.model.tokenizer import add_markers, character_tokenizer, tokenizer_digest
 
     tokenizer = character_tokenizer()
     add_markers(tokenizer)
@@ -162,7 +176,7 @@ def test_a_completed_run_is_shown_without_its_weights(
 
 
 def test_another_number_of_latents_is_refused(finished: Path, tmp_path: Path) -> None:
-    more = ("latent.max_stage=2", "sft.stages=[1,1,1]", f"hydra.run.dir={tmp_path / 'run'}")
+    more = ("latent.max_stage=2", f"hydra.run.dir={tmp_path / 'run'}")
     outcome = inside(*QUICK, f"init.path={finished}", *more)
     assert outcome.code == 2 and outcome.err.count("\n") == 1, outcome
     assert "was trained with" in outcome.err and "latent.max_stage" in outcome.err
@@ -181,20 +195,18 @@ def test_sft_goes_on_from_a_run_directory(finished: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("latents", [3, 0])
-def test_marker_rows_start_from_the_step_mark(
-    latents: int, finished: Path, tmp_path: Path, composed: Callable[..., Composed]
-) -> None:
+def test_marker_rows_start_from_the_step_mark(latents: int, finished: Path, tmp_path: Path) -> None:
     """Rows that were trained with latents stay; others are copied, as for a new model."""
     import torch
 
     from latentbench.carrier.hidden import Hidden
     from latentbench.keys import Key, Purpose
-    from latentbench.models import METADATA, create
+    from latentbench.model.backbone import METADATA, create
 
     start = tmp_path / "start"
     shutil.copytree(finished / "model", start)
     (start / METADATA).write_text(json.dumps({"latents": latents}))
-    config = composed(f"model.path={start}")[0].model
+    config = quickly(f"model.path={start}").config.model
     backbone = create(config, Key(0, Purpose.WEIGHTS), Hidden())
     table = backbone.model.get_input_embeddings().weight
     mark = table[backbone.tokenizer("<<")["input_ids"][0]]
@@ -205,8 +217,8 @@ def test_marker_rows_start_from_the_step_mark(
 def test_rows_beyond_the_tokenizer_are_never_written() -> None:
     from types import SimpleNamespace
 
-    from latentbench.models import Backbone
-    from latentbench.tokenizer import add_markers, character_tokenizer
+    from latentbench.model.backbone import Backbone
+    from latentbench.model.tokenizer import add_markers, character_tokenizer
 
     tokenizer = character_tokenizer()
     markers = add_markers(tokenizer)
@@ -220,12 +232,12 @@ def test_rows_beyond_the_tokenizer_are_never_written() -> None:
 # -- lengths and devices --------------------------------------------------------------------------
 
 
-def test_a_long_validation_question_is_refused(composed: Callable[..., Composed]) -> None:
-    from latentbench.init_stage import layout_of
-    from latentbench.models import outline
-    from latentbench.preflight import check_lengths
+def test_a_long_validation_question_is_refused() -> None:
+    from latentbench.model.backbone import outline
+    from latentbench.run.init_store import layout_of
+    from latentbench.run.preflight import check_lengths
 
-    config, short = composed()[0], Item("1+1=", ("<1+1=2>",), "2")
+    config, short = quickly().config, Item("1+1=", ("<1+1=2>",), "2")
     outlined = outline(config.model, None, None)
     layout = layout_of(config, outlined)
     for long in (Item("1+" * 150 + "1=", (), "1"), Item("é+" * 150 + "1=", (), "1")):
@@ -234,11 +246,11 @@ def test_a_long_validation_question_is_refused(composed: Callable[..., Composed]
             check_lengths(config, data, [], layout, outlined.positions)
 
 
-def test_many_items_are_written_as_each_alone(composed: Callable[..., Composed]) -> None:
-    from latentbench.init_stage import layout_of
-    from latentbench.models import outline
+def test_many_items_are_written_as_each_alone() -> None:
+    from latentbench.model.backbone import outline
+    from latentbench.run.init_store import layout_of
 
-    config = composed()[0]
+    config = quickly().config
     layout = layout_of(config, outline(config.model, None, None))
     items = list(config.data.load().train)
     assert layout.prompts(items) == [layout.prompt(item) for item in items]
@@ -252,8 +264,8 @@ def test_many_items_are_written_as_each_alone(composed: Callable[..., Composed])
 def test_lightning_gets_the_device_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from latentbench.preflight import resolved
-    from latentbench.schema import TrainerConfig
+    from latentbench.config.sections import TrainerConfig
+    from latentbench.runtime.device import resolved
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     for cuda, name in ((False, "cpu"), (True, "cuda")):
@@ -292,11 +304,11 @@ def test_a_late_refusal_keeps_the_record_of_work(work: bool, tmp_path: Path) -> 
 
 def test_a_foreign_benchmark_with_training_questions_is_refused() -> None:
     """Another data set's items are compared with what this run trains on, by normalised text."""
-    from latentbench.preflight import Home, _check_unseen
+    from latentbench.evaluation.loading import Home, check_unseen
 
     train = [Item("How many  apples?", (), "3"), Item("How many pears?", (), "4")]
     home = Home("own", Splits(train, [], []), None, None, "exact_number")
-    _check_unseen("other", [Item("How many plums?", (), "5")], home)
+    check_unseen("other", [Item("How many plums?", (), "5")], home)
     items = [Item("how many apples?", (), "3"), Item("How many plums?", (), "5")]
     with pytest.raises(InputError, match="eval=other: 1 of its 2 items are training questions"):
-        _check_unseen("other", items, home)
+        check_unseen("other", items, home)

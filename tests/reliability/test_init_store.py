@@ -76,7 +76,7 @@ def test_a_start_model_without_latents_is_refused(tmp_path: Path) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from latentbench.tokenizer import character_tokenizer
+    from latentbench.model.tokenizer import character_tokenizer
 
     tokenizer = character_tokenizer()
     shape = {"n_layer": 3, "n_embd": 64, "n_head": 4, "n_positions": 256}

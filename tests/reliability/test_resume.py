@@ -67,6 +67,7 @@ def cut_and_carry_on(run: Callable[[], Any], folder: Path, cut: Cut, *updates: i
         cut(update)
         outcome = run()
         assert outcome.code == 143, outcome
+        assert len(outcome.err.strip().splitlines()) == 1 and "carries on" in outcome.err
         result = json.loads((folder / "result.json").read_text())
         assert result["status"] == "preempted" and "SIGTERM" in result["error"]
     cut(None)
@@ -153,7 +154,7 @@ def test_rows_after_the_checkpoint_are_logged_once(
     uncut: Path, tmp_path: Path, quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed four updates after its last checkpoint, a run repeats them and their rows."""
-    from latentbench.modules.rl import RlModule
+    from latentbench.training.rl import RlModule
 
     original = RlModule.training_step
 
@@ -176,9 +177,9 @@ def test_stopped_while_evaluating(
     uncut: Path, tmp_path: Path, quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last update there is nothing left to train, but the best weights to be restored."""
-    from latentbench import experiment
+    from latentbench.run import training
 
-    original = experiment.evaluate
+    original = training.evaluate
 
     def stopping(*arguments: Any, **named: Any) -> Any:
         if "final" in arguments:
@@ -186,7 +187,7 @@ def test_stopped_while_evaluating(
         return original(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "evaluate", stopping)
+        patch.setattr(training, "evaluate", stopping)
         outcome = quick(tmp_path / "run", *RL)
     assert outcome.code == 130 and outcome.err.count("\n") == 1, outcome
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -214,10 +215,8 @@ def wait_for_updates(folder: Path, count: int, program: subprocess.Popen[str]) -
     raise AssertionError(f"no {count} updates: {program.communicate()}")
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_the_program(
     signum: signal.Signals, code: int, tmp_path: Path, inits: Path
 ) -> None:

@@ -73,7 +73,7 @@ def test_result(seen: dict) -> None:
         **{"schema": int, "status": str, "run_id": str, "protocol_id": str, "method": str},
         **{"inputs": str, "data": str, "model": str, "seed": int, "config": dict, "init": dict},
         **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float, "port": dict},
-        "benchmarks": dict,
+        **{"benchmarks": dict, "remarks": list},
     }
     assert {name: type(result[name]) for name in types} == types
     assert set(result) == set(types)
@@ -131,7 +131,7 @@ def test_hydra_record(finished: Path) -> None:
 
     folder = finished / ".hydra"
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text())
-    assert "rl.updates=4" in overrides
+    assert "experiment=quick" in overrides
     assert yaml.safe_load((folder / "config.yaml").read_text())["rl"]["updates"] == 4
     hydra = yaml.safe_load((folder / "hydra.yaml").read_text())
     assert hydra["hydra"]["runtime"]["choices"]["method"] == "dropout_grpo"
@@ -189,14 +189,14 @@ def test_sft_is_a_run_of_its_own(tmp_path: Path) -> None:
     assert inside(*QUICK, "method=no_cot", *where).code == 0
     with (tmp_path / "run" / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [int(row["step"]) for row in rows] == list(range(1, 9))
-    assert checkpoint(tmp_path / "run")["latentbench"]["update"] == 8
+    assert [int(row["step"]) for row in rows] == list(range(1, 41))
+    assert checkpoint(tmp_path / "run")["latentbench"]["update"] == 40
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert not any(name.startswith("init/") for name in result["metrics"])
 
 
 def test_a_failure_is_recorded(tmp_path: Path, quick, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latentbench.modules.rl import RlModule
+    from latentbench.training.rl import RlModule
 
     original = RlModule.training_step
 

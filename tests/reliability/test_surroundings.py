@@ -25,7 +25,7 @@ socket.create_connection = socket.getaddrinfo = refuse
 def test_a_full_disk_leaves_the_last_checkpoint(
     tmp_path: Path, quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from latentbench.modules.rl import RlModule
+    from latentbench.training.rl import RlModule
 
     original = RlModule.training_step
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -124,8 +124,8 @@ def test_wandb_is_closed_after_a_failure(
 ) -> None:
     from lightning.pytorch.loggers import CSVLogger
 
-    from latentbench.modules.rl import RlModule
     from latentbench.runtime import loggers
+    from latentbench.training.rl import RlModule
 
     ended: list[str] = []
 

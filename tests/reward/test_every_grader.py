@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latentbench import schema
+from latentbench.config import plugins
 from latentbench.reward.choice import Choice
 from latentbench.reward.exact_number import ExactNumber
 from latentbench.reward.exact_string import ExactString
@@ -78,7 +78,7 @@ PATHOLOGICAL = [
 
 
 def test_every_grader_is_here() -> None:
-    known = {schema.plugin("reward", name) for name in schema.plugin_names("reward")}
+    known = {plugins.plugin("reward", name) for name in plugins.plugin_names("reward")}
     assert known == {type(grader) for grader, _ in GRADERS}
 
 

@@ -65,3 +65,18 @@ def test_published_golds(name: str) -> None:
         ExactString().check_gold(gold)
         assert ExactString()(f"step\n### {gold}", gold) == 1
     assert sum(ExactString()("### True", gold) for gold in golds) == ("True" in golds)
+
+
+def test_a_pattern_finds_the_answer_in_place_of_the_marker() -> None:
+    grader = ExactString(pattern="[0-9]$")
+    assert [grader.extract(text) for text in ("1566", "6", "15#6", "6 ", "", "a")] == [
+        *("6", "6", "6"),
+        *(None, None, None),
+    ]
+    assert grader("1566", "6") == 1 and grader("1566", "5") == 0 == grader("6 ", "6")
+    assert ExactString(pattern=r"\(\w+\)")("(a) or (b)?", "(b)") == 1
+    grader.check_gold("6")
+    with pytest.raises(InputError, match=r"reward\.pattern"):
+        grader.check_gold("66")
+    with pytest.raises(InputError, match=r"reward\.pattern='\['"):
+        ExactString(pattern="[")

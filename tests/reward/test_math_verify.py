@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.stats import maj_at_n
+from latentbench.analysis.stats import maj_at_n
 from latentbench.errors import InputError
 from latentbench.reward import _math_client
 from latentbench.reward._math_client import MathClient, math_client
@@ -331,6 +331,7 @@ def test_a_timeout_is_counted_logged_and_cheap(
     assert "timed out" in caplog.text and "9^{9^{9^{9}}}" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_timed_out_comparison_takes_a_tenth_of_a_second_of_cpu_time(
     own_client: MathClient,
 ) -> None:
@@ -351,6 +352,7 @@ def test_a_timed_out_comparison_takes_a_tenth_of_a_second_of_cpu_time(
     assert (used() - before + time.process_time() - here) / 10 < 0.1
 
 
+@pytest.mark.slow
 def test_a_fork_that_dies_idle_costs_one_comparison_and_mixes_no_replies(
     own_client: MathClient,
 ) -> None:
@@ -381,6 +383,7 @@ def test_a_server_that_was_killed_is_replaced(own_client: MathClient) -> None:
     assert own_client.equal("1", "1.0", 5.0)
 
 
+@pytest.mark.slow
 def test_a_stuck_server_is_replaced(
     own_client: MathClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +421,7 @@ def test_threads_share_a_server(client: MathClient) -> None:
     assert found == {n: bool(n % 2) for n in range(20)}
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_its_own_server_and_leaves_none_behind() -> None:
     """In a bare interpreter: a fork grades, the parent goes on grading, both servers end."""
     code = """

@@ -1,6 +1,0 @@
-"""The pairs are run on the random twins of the truth tests."""
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
