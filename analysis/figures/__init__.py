@@ -14,6 +14,8 @@ from io import StringIO
 from pathlib import Path
 
 from ..collect import add_inputs, collect
+from ..runs import AnalysisError
+from ..study import Study
 from .ablation import ablation
 from .cost import cost
 from .latent_steps import latent_steps
@@ -21,8 +23,6 @@ from .latents import thoughts, trajectories
 from .learning_curves import learning_curves
 from .pass_at_k import pass_at_k
 from .shared import INK, SINGLE, STYLE, Drawing, Painter, looks_of
-from ..runs import AnalysisError
-from ..study import Study
 
 
 def draw(

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..runs import AnalysisError, Run
+from ..study import Group, Study, groups_of
+from ..variants import natural_key, row_names
 from .shared import (
     DOUBLE,
     INK,
@@ -17,9 +20,6 @@ from .shared import (
     figure_name,
     new_canvas,
 )
-from ..runs import AnalysisError, Run
-from ..study import Group, Study, groups_of
-from ..variants import natural_key, row_names
 
 
 def ablation(study: Study, looks: Looks, over: tuple[str, ...]) -> list[Drawing]:

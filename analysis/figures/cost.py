@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics import GREEDY, LENGTH
+from ..runs import Run
+from ..study import Group, Study, groups_of
 from .shared import (
     DOUBLE,
     INK,
@@ -18,9 +21,6 @@ from .shared import (
     figure_name,
     new_canvas,
 )
-from ..metrics import GREEDY, LENGTH
-from ..runs import Run
-from ..study import Group, Study, groups_of
 
 
 def cost(study: Study, looks: Looks, over: tuple[str, ...]) -> list[Drawing]:

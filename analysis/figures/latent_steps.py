@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..runs import Run
+from ..study import Group, Study, groups_of
+from ..variants import row_names
 from .shared import (
     SINGLE,
     Drawing,
@@ -18,9 +21,6 @@ from .shared import (
     mean_and_range,
     new_canvas,
 )
-from ..runs import Run
-from ..study import Group, Study, groups_of
-from ..variants import row_names
 
 
 def latent_steps(study: Study, looks: Looks, over: tuple[str, ...]) -> list[Drawing]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runs import AnalysisError, Run
+from ..study import Study, groups_of
 from .shared import (
     DOUBLE,
     INK,
@@ -17,8 +19,6 @@ from .shared import (
     figure_name,
     new_canvas,
 )
-from ..runs import AnalysisError, Run
-from ..study import Study, groups_of
 
 if TYPE_CHECKING:
     import pandas as pd

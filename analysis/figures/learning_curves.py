@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..runs import AnalysisError, Run
+from ..study import Study
 from .shared import (
     DOUBLE,
     SINGLE,
@@ -16,8 +18,6 @@ from .shared import (
     name_for,
     new_canvas,
 )
-from ..runs import AnalysisError, Run
-from ..study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..metrics import sampled_pass
+from ..runs import Run
+from ..study import Group, Study, groups_of
 from .shared import (
     DOUBLE,
     INIT_COLOUR,
@@ -22,9 +25,6 @@ from .shared import (
     new_canvas,
     power_ticks,
 )
-from ..metrics import sampled_pass
-from ..runs import Run
-from ..study import Group, Study, groups_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,12 +19,12 @@ from typing import Any
 from ..collect import add_inputs, collect
 from ..figures import draw, names_of, svg
 from ..figures.shared import Drawing
+from ..runs import AnalysisError, Run
+from ..study import Study, code_of, groups_of
 from .browser import screenshots
 from .cells import Cell, table_of
 from .data import answers_of, configs_of, embedded, in_order
 from .verdicts import count, verdicts_of
-from ..runs import AnalysisError, Run
-from ..study import Study, code_of, groups_of
 
 _TEMPLATE = Path(__file__).with_name("template")
 

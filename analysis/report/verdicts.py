@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import GREEDY, Metric
-from .cells import headline
 from ..stats import Interval, difference_p, hierarchical_difference, holm
 from ..study import Group, Study
 from ..table import percent
+from .cells import headline
 
 _LEVEL = 0.05
 # Half widths of a 95 % interval that a true effect must measure to be found with 80 % chance. Taken
