@@ -38,13 +38,13 @@ def said(site: Path, here: Path, *command: str) -> str:
 
 @pytest.mark.slow
 def test_a_wheel_runs_and_makes_tables(site: Path, tmp_path: Path) -> None:
-    entry = "from latentbench.cli import main; main()"
+    entry = "import sys; from latentbench.__main__ import main; sys.exit(main())"
     where = said(site, tmp_path, "-c", "import latentbench; print(latentbench.__file__)")
     assert where.strip() == str(site / "latentbench" / "__init__.py")
     said(site, tmp_path, "-c", entry, "debug=smoke", "hydra.run.dir=run", "init.root=inits")
-    table = said(site, tmp_path, "-m", "latentbench.analysis.tables", "run", "--out", "tables")
+    table = said(site, tmp_path, "-c", entry, "tables", "run", "--out", "tables")
     assert "dropout_grpo" in table
-    report = said(site, tmp_path, "-m", "latentbench.analysis.report", "run", "--out", "page.html")
+    report = said(site, tmp_path, "-c", entry, "report", "run", "--out", "page.html")
     assert "page.html" in report and (tmp_path / "page.html").stat().st_size > 10_000
     assert "gain" in said(site, tmp_path, "-m", "latentbench.analysis.tables", "--help")
 
