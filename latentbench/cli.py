@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -26,13 +26,14 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigSource
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from latentbench.config import sections
 from latentbench.config.plugins import CONF, plugin_names
 from latentbench.config.reads import check_read
-from latentbench.errors import DidNotLearn, InputError
+from latentbench.errors import InputError, RunFailed
 from latentbench.runtime.deferred import defer, settle
 
 FLAGS_WITH_VALUE = {
@@ -89,6 +90,8 @@ def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
     except InputError as error:
         stop(str(error))
+    except JobFailed as error:
+        raise SystemExit(error.args[0]) from None
     except (HydraException, OmegaConfBaseException) as error:
         # A job of a sweep has the variable from its parent, which set it above.
         if before is not None and "LATENTBENCH_SLOT" not in os.environ:
@@ -246,10 +249,21 @@ def attempt(
         return carry_out(composed, hydra_config, choices_of(hydra_config))
     except InputError as error:
         Footprint.remove()
-        stop(str(error))
-    except DidNotLearn as error:
-        print(f"failed: {error}", file=sys.stderr)
-        raise SystemExit(FAILED) from None
+        end(f"error: {error}", BAD_INPUT, hydra_config)
+    except RunFailed as error:
+        end(f"failed: {error}", FAILED, hydra_config)
+
+
+class JobFailed(Exception):
+    """One job of a sweep in this process has ended badly, and said so. The others go on."""
+
+
+def end(message: str, code: int, hydra_config: Any) -> NoReturn:
+    """Say in one line why a job ends. A sweep in this process carries on with its other jobs."""
+    print(message, file=sys.stderr)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        raise JobFailed(code)
+    raise SystemExit(code)
 
 
 def choices_of(hydra_config: Any) -> dict[str, str]:
@@ -269,11 +283,12 @@ def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str])
     config = sections.typed(composed, choices)
     check_read(config, choices, hydra_config.overrides.task, CONF)
     settle("torch")
-    from latentbench.run.training import check_inputs, run, run_identity
+    from latentbench.run.training import asked, check_inputs, run, run_identity
 
     identity = run_identity(config, choices)
     return in_directory(
         identity,
+        asked(config, choices),
         composed,
         hydra_config,
         again=lambda directory: check_inputs(config, choices, directory),
@@ -283,6 +298,7 @@ def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str])
 
 def in_directory(
     identity: str,
+    asked: Mapping[str, Any],
     composed: DictConfig,
     hydra_config: Any,
     again: Callable[[Any], None],
@@ -299,7 +315,7 @@ def in_directory(
     quieten_libraries()
     directory = RunDirectory(Path(hydra_config.runtime.output_dir))
     try:
-        with handling(stop_now), directory.claim(identity):
+        with handling(stop_now), directory.claim(identity, asked):
             if directory.result.get("status") == "completed":
                 again(directory)
                 _show_again(directory)

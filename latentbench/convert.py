@@ -23,8 +23,9 @@ from latentbench.cli import BAD_INPUT
 from latentbench.errors import InputError
 from latentbench.model import adapters
 from latentbench.model.adapters import Converted, Options
-from latentbench.model.backbone import CARRIER, Backbone, save
+from latentbench.model.backbone import Backbone, save
 from latentbench.model.tokenizer import add_markers, load_tokenizer
+from latentbench.model.weights import CARRIER
 from latentbench.runtime.quiet import quieten_libraries
 
 TOKENIZER = "openai-community/gpt2"
@@ -136,10 +137,11 @@ def _write(request: Request, converted: Converted, backbone: Backbone, card: str
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         written = Path(folder) / "model"
         source = {"adapter": request.adapter, "from": request.source, "revision": request.revision}
-        save(backbone, written, dict(converted.metadata) | {"source": source}, card)
+        written.mkdir()
         if converted.carrier:
             tensors = {name: tensor.contiguous() for name, tensor in converted.carrier.items()}
             save_file(tensors, written / CARRIER)
+        save(backbone, written, dict(converted.metadata) | {"source": source}, card)
         written.rename(out)
 
 

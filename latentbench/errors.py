@@ -12,12 +12,20 @@ class InputError(Exception):
     """
 
 
-class DidNotLearn(Exception):
-    """A run that goes no further since its model has not learned what comes before.
+class RunFailed(Exception):
+    """A run that goes no further, for a reason of its own and none of the program's.
 
     The message says what was reached and the way out. The command line prints it alone and exits
     with code 1; the run is recorded as failed.
     """
+
+
+class DidNotLearn(RunFailed):
+    """The model has not learned what comes before."""
+
+
+class NotFinite(RunFailed):
+    """Something computed is infinite or no number: nothing after it would be a result."""
 
 
 def refuse_unknown(key: str, value: str, legal: Sequence[str]) -> None:

@@ -50,6 +50,7 @@ def typed(composed: DictConfig) -> EvaluateConfig:
     for key, (value, smallest) in least.items():
         if value is not None and not value >= smallest:
             raise InputError(f"{key}={value}: must be at least {smallest}")
+    sections.refuse_infinite(composed)
     return config
 
 
@@ -57,11 +58,12 @@ def _carry_out(composed: DictConfig, hydra_config: Any, choices: dict[str, str])
     config = typed(composed)
     check_read_by_evaluation(config, choices, hydra_config.overrides.task)
     settle("torch")
-    from latentbench.run.evaluation import check_inputs, evaluation_identity, run
+    from latentbench.run.evaluation import asked, check_inputs, evaluation_identity, run
 
     identity = evaluation_identity(config)
     return cli.in_directory(
         identity,
+        asked(config),
         composed,
         hydra_config,
         again=lambda directory: check_inputs(config, choices, directory),

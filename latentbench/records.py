@@ -206,11 +206,13 @@ class Thoughts:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the decoder wrote: `log_probs` [row, token] under the sampling law, and which rows
-    reached the token budget without an end of text (`truncated` [row])."""
+    """What the decoder wrote: `log_probs` [row, token] under the sampling law and the `entropy`
+    [row, token] of that law in nats (both 0 where `text.mask` is 0), and which rows reached the
+    token budget without an end of text (`truncated` [row])."""
 
     text: Text
     log_probs: torch.Tensor
+    entropy: torch.Tensor
     truncated: torch.Tensor
 
 
@@ -285,6 +287,7 @@ class Rollouts:
             answers=Answers(
                 self.answers.text.rows(rows),
                 self.answers.log_probs[rows],
+                self.answers.entropy[rows],
                 self.answers.truncated[rows],
             ),
             texts=tuple(self.texts[place] for place in places),

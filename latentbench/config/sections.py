@@ -8,6 +8,8 @@ configuration is composed.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -33,6 +35,7 @@ NONE_IS_A_WORD = ("noise.pairs", "protocol.intervention")
 
 # Without a gradient scaler, which 16-bit floats would need.
 PRECISIONS = ("32-true", "bf16-mixed")
+NAME = r"[A-Za-z0-9][\w.+-]*"
 INTERVENTIONS = ("none", "zero", "mean", "shuffle", "skip", "noise")
 
 
@@ -354,7 +357,15 @@ def typed(composed: DictConfig, choices: Mapping[str, str] = MappingProxyType({}
     _check_limits(config)
     apply_limits(config)
     check(config, choices)
+    refuse_infinite(composed)
     return config
+
+
+def refuse_infinite(composed: DictConfig) -> None:
+    """No number of a configuration is infinite or none at all. Raises InputError."""
+    for path, value in _leaves(composed, None, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{path}={value}: must be a finite number")
 
 
 def as_objects(composed: DictConfig) -> Any:
@@ -489,6 +500,12 @@ def _check_numbers(config: Config) -> None:
         "positions": (config.positions, 1),
     }
     _refuse_small(at_least)
+    _refuse_large(config)
+    if not re.fullmatch(NAME, config.model.name, re.ASCII):
+        raise InputError(
+            f"model.name={config.model.name!r}: names stand in folders and tables; letters, digits "
+            "and _ . + - alone, a letter or digit first"
+        )
     for key, value in (("sft.lr", config.sft.lr), ("rl.lr", config.rl.lr)):
         if not 0 < value < float("inf"):
             raise InputError(f"{key}={value}: a learning rate is above 0, for example 1e-4")
@@ -533,6 +550,23 @@ def _refuse_small(at_least: Mapping[str, tuple[float, float]]) -> None:
     for key, (value, least) in at_least.items():
         if not value >= least:
             raise InputError(f"{key}={value}: must be at least {least}")
+
+
+def _refuse_large(config: Config) -> None:
+    """Sizes that no machine holds, before anything of that size is made."""
+    at_most = {
+        "positions": (config.positions, 10**7),
+        "latent.per_step": (config.latent.per_step, 10**4),
+        "latent.max_stage": (config.latent.max_stage, 10**4),
+        "answer.budget": (config.answer.budget, 10**6),
+        "rl.group_size": (config.rl.group_size, 10**5),
+        "rl.prompts": (config.rl.prompts, 10**6),
+        "rl.over_provision": (config.rl.over_provision, 10**3),
+        "protocol.samples": (config.protocol.samples, 10**5),
+    }
+    for key, (value, most) in at_most.items():
+        if value > most:
+            raise InputError(f"{key}={value}: must be at most {most}")
 
 
 def _refuse_unknown(choices: Mapping[str, tuple[str, Sequence[str]]]) -> None:
@@ -694,6 +728,11 @@ def _check_gate(config: Config) -> None:
 
 
 def _check_stages(config: Config) -> None:
+    if not config.latent.pad_to_max:
+        raise InputError(
+            "latent.pad_to_max=False: problems with fewer steps would be trained with fewer slots "
+            "than all are tested with; leave it out"
+        )
     if not config.sft.stages or min(config.sft.stages) < 0 or max(config.sft.stages) == 0:
         raise InputError(
             f"sft.stages={config.sft.stages}: one length per stage, none negative, not all 0"

@@ -24,6 +24,7 @@ RESULT = "{result}"
 # Draws come in blocks of one fixed size with a generator each: the stream of problems is the same
 # however much of it is read.
 _BLOCK = 4096
+_LONGEST = 100
 # Up to here chance alone could leave a split far below its share.
 _ALWAYS_COUNTED = 20_000
 # Sets these streams apart from others that start from the same small seed.
@@ -75,6 +76,10 @@ class Chains(DataSet):
             raise InputError(
                 f"data.lengths={list(self.lengths)}: give one or more numbers of operators, "
                 "each at least 1, e.g. data.lengths=[2,3]"
+            )
+        if max(self.lengths) > _LONGEST:
+            raise InputError(
+                f"data.lengths={list(self.lengths)}: at most {_LONGEST} operators each"
             )
         for split, size in self._sizes().items():
             if size < 1:

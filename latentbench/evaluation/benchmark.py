@@ -16,7 +16,7 @@ from latentbench.model.layout import Layout
 from latentbench.model.policy import Decoding, Policy, State
 from latentbench.noise.none import None_
 from latentbench.records import Answers, NoiseRecord, Prompt, collate_prompts
-from latentbench.training.rollout import answer_texts, chunks
+from latentbench.training.rollout import answer_texts, check_finite, chunks
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class Examination:
         forced = None if forced is None else forced.to(policy.device)
         state, _ = quiet.latent_phase(batch, nothing, group_size=1, forced=forced)
         greedy = quiet.decode(state, batch.cue, nothing, Decoding(0.0, self.budget))
+        where = f"evaluation of {self.benchmark.name} ({self.stage})"
+        check_finite(greedy, prompts, where)
         samples = protocol.samples
         explorer, record, start = quiet, nothing, state
         if protocol.explore == "answer":
@@ -128,6 +130,7 @@ class Examination:
             each = None if forced is None else forced.repeat_interleave(samples, dim=0)
             start, _ = policy.latent_phase(batch, record, samples, forced=each)
         sampled = self._sample(explorer, start, batch.cue, record, batch.uids)
+        check_finite(sampled, prompts, where)
         return _described(greedy, layout), _described(sampled, layout)
 
     def _sample(

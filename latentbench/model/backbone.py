@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,19 @@ from latentbench.errors import InputError
 from latentbench.keys import Key, Purpose
 from latentbench.model.families import family_named, value_projections
 from latentbench.model.tokenizer import MARKERS, Markers, add_markers, load_tokenizer
+from latentbench.model.weights import (
+    CARRIER,
+    CONFIG,
+    METADATA,
+    UNREADABLE,
+    check_finite,
+    content_digest,
+    load_weights,
+    model_directory,
+    read_record,
+)
 
-METADATA = "latentbench.json"
-CARRIER = "carrier.safetensors"
-CONFIG = "config.json"
-# What a configuration says of its writing, and not of the model.
-_WRITERS = ("transformers_version", "_name_or_path", "_commit_hash")
 TRAINABLE = ("all", "no_embeddings", "value_projections")
-# What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
-UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def outline(
     `key` is what messages call `init_path`.
     """
     if init_path is not None:
-        directory = _model_directory(init_path, key)
+        directory = model_directory(init_path, key)
         source: str | None = str(directory) if directory else init_path
         tokenizer = _trained_tokenizer(init_path, source, revision, key)
     else:
@@ -118,7 +121,8 @@ def create(config: ModelConfig, key: Key, carrier: Carrier) -> Backbone:
     if new:
         _copy_rows(model, tokenizer, [tokenizer.convert_tokens_to_ids(m) for m in new])
     set_dropout(model, 0.0)
-    return Backbone(model.eval(), tokenizer, markers)
+    _check_head(model.eval(), _named(config) if source else f"model={config.name}")
+    return Backbone(model, tokenizer, markers)
 
 
 def load(
@@ -134,9 +138,9 @@ def load(
     Raises InputError where it cannot be had, lacks the latent markers though the layout needs them,
     lacks the weights of a carrier that has some, or is of another architecture than `model` says.
     """
-    directory = _model_directory(path_or_id, key)
+    directory = model_directory(path_or_id, key)
     source = str(directory) if directory else path_or_id
-    model = _load_weights(source, None if directory else revision, key, path_or_id)
+    model = load_weights(source, None if directory else revision, key, path_or_id)
     where = f"{key}={path_or_id}"
     _check_architecture(model.config, expected, where)
     tokenizer = _trained_tokenizer(path_or_id, source, revision, key)
@@ -152,7 +156,8 @@ def load(
         _extend(model, tokenizer, carrier)
     _load_carrier(carrier, model, source, where)
     set_dropout(model, 0.0)
-    return Backbone(model.eval(), tokenizer, markers)
+    _check_head(model.eval(), where)
+    return Backbone(model, tokenizer, markers)
 
 
 def _extend(model: Any, tokenizer: Any, carrier: Carrier) -> None:
@@ -181,7 +186,11 @@ def _load_carrier(carrier: Carrier, model: Any, source: str, where: str) -> None
 
 def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: str) -> None:
     """A Hugging Face directory: safetensors, config, tokenizer, model card, and what the latent
-    phase needs to know (`latentbench.json`)."""
+    phase needs to know (`latentbench.json`), the digest of the weights among it.
+
+    Raises NotFinite for weights that are no numbers.
+    """
+    check_finite(backbone.model, "the weights to be saved")
     directory.mkdir(parents=True, exist_ok=True)
     carrier = getattr(backbone.model, "latent_carrier", None)
     if carrier is None:
@@ -192,94 +201,17 @@ def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: st
         backbone.model.save_pretrained(directory, state_dict=own)
         save_file({k: v.contiguous() for k, v in carrier.state_dict().items()}, directory / CARRIER)
     backbone.tokenizer.save_pretrained(directory)
+    metadata = metadata | {"weights": content_digest(directory, str(directory))}
     (directory / METADATA).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     (directory / "README.md").write_text(card)
-
-
-def weights_digest(path_or_id: str, revision: str | None, key: str = "init.path") -> str:
-    """An identity of weights: the hash of local bytes and of what config.json says is made of them
-    (the number of heads shows in no tensor), else hub id@revision.
-
-    Raises InputError for a config.json that cannot be read.
-    """
-    directory = _model_directory(path_or_id, key)
-    if directory is None:
-        return f"{path_or_id}@{revision or 'main'}"
-    digest = hashlib.sha256(_config_of(directory, f"{key}={path_or_id}").encode())
-    for file in sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin")):
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()[:16]
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """A transformers configuration as text, without who wrote it and where it lay."""
-    kept = {name: value for name, value in config.items() if name not in _WRITERS}
-    return json.dumps(kept, sort_keys=True)
-
-
-def _config_of(directory: Path, where: str) -> str:
-    file = directory / CONFIG
-    try:
-        return config_text(json.loads(file.read_text())) if file.is_file() else ""
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: its {CONFIG} cannot be read ({error}); copy it anew") from error
-
-
-def metadata_of(path_or_id: str, revision: str | None, key: str) -> dict[str, Any]:
-    """What `latentbench.json` says of a model directory, or of a model on the hub; {} without one.
-
-    Raises InputError for a record that cannot be read.
-    """
-    directory = _model_directory(path_or_id, key)
-    file: Path | None
-    if directory is not None:
-        file = directory / METADATA
-    else:
-        file = hub_file(path_or_id, METADATA, revision, f"{key}={path_or_id}")
-    if file is None or not file.is_file():
-        return {}
-    try:
-        metadata = json.loads(file.read_text())
-        if isinstance(metadata, dict):
-            return metadata
-        reason = "not a record"
-    except ValueError as error:
-        reason = str(error)
-    raise InputError(f"{key}={path_or_id}: its {METADATA} cannot be read ({reason}); write it anew")
-
-
-def hub_file(hub_id: str, name: str, revision: str | None, where: str) -> Path | None:
-    """A file of a repository on the hub; None where the hub says that it has no such file.
-
-    Raises InputError, which begins with `where`, for whatever else keeps it from being had: no such
-    repository, a gated one, a hub out of reach.
-    """
-    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(hub_id, name, revision=revision))
-    except Exception as error:
-        # No common base class: offline, refused, gated and malformed each raise their own. Offline,
-        # the cache remembers what the hub once said not to have.
-        local = isinstance(error, LocalEntryNotFoundError)
-        if local and try_to_load_from_cache(hub_id, name, revision=revision) is _CACHED_NO_EXIST:
-            return None
-        if isinstance(error, EntryNotFoundError) and not local:
-            return None
-        lines = str(error).strip().splitlines() or [""]
-        raise InputError(
-            f"{where}: no such directory here, and not to be had from the hub "
-            f"({type(error).__name__}: {lines[0][:100]}); give a directory, or a hub id "
-            "(owner/name) that can be reached"
-        ) from error
+    mode = (directory / METADATA).stat().st_mode  # that of the umask; safetensors keeps to 0600
+    for file in directory.iterdir():
+        file.chmod(mode)
 
 
 def check_model(path_or_id: str, key: str) -> None:
     """Refuse a directory without a model; what is on the hub shows once it is asked for."""
-    directory = _model_directory(path_or_id, key)
+    directory = model_directory(path_or_id, key)
     if directory is not None and not (directory / CONFIG).is_file():
         raise InputError(
             f"{key}={path_or_id}: holds no model ({CONFIG}); give a run directory or a Hugging "
@@ -301,11 +233,11 @@ def recorded_origin(path_or_id: str, key: str = "init.path") -> dict[str, Any]:
     """What a local directory says of its latent phase and of how it was made; empty where no
     latentbench run wrote it, or it is not here. Raises InputError for a record that cannot be
     read."""
-    directory = _model_directory(path_or_id, key)
-    if directory is None or not (directory / METADATA).is_file():
+    directory = model_directory(path_or_id, key)
+    record = {} if directory is None else read_record(directory, f"{key}={path_or_id}")
+    if not record:
         return {}
     try:
-        record = json.loads((directory / METADATA).read_text())
         int(record["latents"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -348,25 +280,11 @@ def _columns_from(start: int) -> Any:
     return hook
 
 
-def _model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
-    path = Path(path_or_id).expanduser()
-    if (path / "model" / CONFIG).is_file():
-        return path / "model"
-    if path.is_dir():
-        return path
-    if path.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
-        raise InputError(
-            f"{key}={path_or_id}: no such directory; give a run directory, a Hugging "
-            "Face directory or a hub id (owner/name)"
-        )
-    return None
-
-
 def _source(config: ModelConfig) -> tuple[str | None, str | None]:
     """Where SFT's weights come from: the directory behind `model.path`, else a hub id and its
     revision, else nowhere (from scratch)."""
     if config.path:
-        directory = _model_directory(config.path, "model.path")
+        directory = model_directory(config.path, "model.path")
         if directory is None:
             raise InputError(
                 f"model.path={config.path}: no such directory; give a run directory or a Hugging "
@@ -390,31 +308,18 @@ def _starting_tokenizer(config: ModelConfig, source: str | None) -> Any:
 
 def _pretrained(config: ModelConfig, source: str, revision: str | None) -> Any:
     key, _, value = _named(config).partition("=")
-    model = _load_weights(source, revision, key, value)
+    model = load_weights(source, revision, key, value)
     _check_architecture(model.config, config, _named(config))
     return model
-
-
-def _load_weights(source: str, revision: str | None, key: str, value: str) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            source, revision=revision or "main", dtype=torch.float32
-        )
-    except (*UNREADABLE, RuntimeError) as error:  # the last for tensors of another shape
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(
-            f"{key}={value}: no readable model ({reason}); use a local Hugging Face directory: "
-            f"{'model.path' if key == 'model.hub_id' else key}=<directory>"
-        ) from error
 
 
 def _trained_tokenizer(path_or_id: str, source: str | None, revision: str | None, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False
+        )
     except UNREADABLE as error:
         raise InputError(
             f"{key}={path_or_id}: no readable tokenizer; give a run directory, a Hugging Face "
@@ -426,7 +331,9 @@ def _pretrained_config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source, revision=revision or "main")
+        return AutoConfig.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False
+        )
     except UNREADABLE as error:
         raise InputError(
             f"model: {source} cannot be read as a model; use a local Hugging Face directory: "
@@ -472,7 +379,9 @@ def _possible_config(config: ModelConfig, tokenizer: Any) -> Any:
             raise InputError(f"model.architecture.{name}={value}: must be at least 1")
     try:
         with torch.device("meta"):
-            return _from_scratch(config, tokenizer).config
+            model = _from_scratch(config, tokenizer)
+        _check_memory(model, config)
+        return model.config
     except InputError:
         raise
     except Exception as error:
@@ -483,6 +392,33 @@ def _possible_config(config: ModelConfig, tokenizer: Any) -> Any:
             f"model.architecture: no such model can be built ({type(error).__name__}: {reason}); "
             f"given {shape}"
         ) from error
+
+
+def _check_memory(model: Any, config: ModelConfig) -> None:
+    """Refuse a model whose weights, gradient and two moments this machine could never hold."""
+    needed = 4 * 4 * sum(parameter.numel() for parameter in model.parameters())
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        shape = ", ".join(f"{name}={value}" for name, value in config.architecture.items())
+        raise InputError(
+            f"model.architecture: training it takes {needed / 2**30:,.0f} GiB, this machine has "
+            f"{there / 2**30:,.0f}; given {shape}"
+        )
+
+
+@torch.no_grad()
+def _check_head(model: Any, where: str) -> None:
+    """Refuse a model whose logits are more than its head on the last hidden state: soft caps and
+    logit scales would be left out of every law that is sampled from and scored."""
+    ids = torch.arange(2)[None]
+    hidden = model.base_model(input_ids=ids).last_hidden_state
+    expected, found = model(input_ids=ids).logits, model.get_output_embeddings()(hidden)
+    gap = float((expected - found).abs().max())
+    if not gap <= 1e-4 * max(1.0, float(expected.abs().max())):
+        raise InputError(
+            f"{where}: its logits are not its head's alone (they differ by up to {gap:.2g}: a soft "
+            "cap or a scale); such models cannot be used, take one of another family"
+        )
 
 
 def _check_architecture(found: Any, expected: ModelConfig, where: str) -> None:

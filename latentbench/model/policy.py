@@ -180,6 +180,7 @@ class Policy:
         mask = torch.zeros_like(ids)
         precision = _at_least_float32(self.model.dtype)
         log_probs = torch.zeros(ids.shape, device=cue.device, dtype=precision)
+        entropy = torch.zeros_like(log_probs)
         effects = self.noise.effects(record, ANSWER)
         tokens = cue
         for step in range(decoding.budget):
@@ -194,6 +195,7 @@ class Policy:
             ids[rows, step] = tokens
             mask[rows, step] = 1
             log_probs[rows, step] = law.gather(1, tokens[:, None])[:, 0]
+            entropy[rows, step] = torch.special.entr(law.exp()).sum(dim=-1)
             alive = (tokens != self.eos).nonzero()[:, 0]
             if len(alive) == 0:
                 break
@@ -203,7 +205,8 @@ class Policy:
                 effects = self.noise.effects(record, ANSWER)
         truncated = (mask.sum(dim=1) == decoding.budget) & (ids[:, -1] != self.eos)
         width = max(int(mask.sum(dim=1).max()), 1)
-        return Answers(Text(ids[:, :width], mask[:, :width]), log_probs[:, :width], truncated)
+        text = Text(ids[:, :width], mask[:, :width])
+        return Answers(text, log_probs[:, :width], entropy[:, :width], truncated)
 
     def read(
         self, state: State, cue: torch.Tensor, record: NoiseRecord, text: Text

@@ -163,7 +163,9 @@ def _from_directory(directory: Path) -> PreTrainedTokenizerBase:
             f"{' and '.join(_OPENAI_FILES)}"
         )
     try:
-        return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the tokenizers library raises plain Exception
         raise InputError(
             f"model.tokenizer={directory}: cannot be read ({_first_line(error)}); write it with "
@@ -195,7 +197,9 @@ def _from_hub(hub_id: str, revision: str | None) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(hub_id, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(
+            hub_id, revision=revision or "main", trust_remote_code=False
+        )
     except Exception as error:
         # No common base class: offline, refused, gated and malformed each raise their own.
         raise InputError(

@@ -26,10 +26,11 @@ from latentbench.evaluation.stage import (
     questions_of,
     second_opinions,
 )
-from latentbench.model.backbone import Backbone, Outline, load, metadata_of, outline, weights_digest
+from latentbench.model.backbone import Backbone, Outline, load, outline
 from latentbench.model.layout import Layout
 from latentbench.model.policy import Policy
 from latentbench.model.tokenizer import tokenizer_digest
+from latentbench.model.weights import metadata_of, weights_digest
 from latentbench.run.preflight import check_benchmark_lengths
 from latentbench.run.trained_model import KEY, TrainedModel, describe
 from latentbench.runtime.clock import Clock
@@ -52,6 +53,11 @@ def evaluation_identity(config: EvaluateConfig) -> str:
     weights = weights_digest(config.checkpoint, config.revision, KEY)
     parts = [type(part).__name__ for part in (config.carrier, config.noise)]
     return digest([latentbench.__version__, "evaluation", values, parts, metadata, weights])
+
+
+def asked(config: EvaluateConfig) -> dict[str, Any]:
+    """What of an evaluation's configuration its record has, too."""
+    return {"protocol": asdict(config.protocol), "eval": hashable(asdict(config))["eval"]}
 
 
 @dataclass(frozen=True)

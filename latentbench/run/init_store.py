@@ -32,11 +32,11 @@ from latentbench.model.backbone import (
     save,
     set_dropout,
     trained_latents,
-    weights_digest,
 )
 from latentbench.model.layout import Layout
 from latentbench.model.policy import Policy
 from latentbench.model.tokenizer import tokenizer_digest
+from latentbench.model.weights import weights_digest
 from latentbench.noise.none import None_
 from latentbench.records import Splits
 from latentbench.runtime.files import write_json
@@ -71,9 +71,9 @@ def init_seed(config: Config) -> int:
 
 def hashable_values(config: Config) -> dict[str, Any]:
     """The configuration as plain values, as far as it says what is computed; micro-batches are
-    memory alone, unless the SFT loss depends on them."""
+    memory alone, unless the SFT loss depends on them or the model's own dropout does."""
     values = hashable(plain(config))
-    if config.sft_loss.by_micro_batch:
+    if config.sft_loss.by_micro_batch or config.sft.dropout > 0:
         values["sft"]["micro_batch"] = min(config.sft.micro_batch, config.sft.batch_size)
     return values
 
@@ -267,7 +267,15 @@ def _build(
         seed,
         gate=gate_of(config, data, layout),
     )
-    fit(module, feed, config.trainer, directory, f"SFT {config.data.name}", loggers=[])
+    fit(
+        module,
+        feed,
+        config.trainer,
+        directory,
+        f"SFT {config.data.name}",
+        loggers=[],
+        owner={"init": digest(shape)},
+    )
     set_dropout(backbone.model, 0.0)
     card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
     save(backbone, directory / "model", metadata_of(config), card)

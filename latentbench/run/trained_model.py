@@ -15,7 +15,8 @@ from latentbench.config.evaluation import EvaluateConfig
 from latentbench.config.plugins import CONF
 from latentbench.errors import InputError
 from latentbench.evaluation.loading import Home, root_of, speaking_of_a_benchmark
-from latentbench.model.backbone import check_model, metadata_of
+from latentbench.model.backbone import check_model
+from latentbench.model.weights import metadata_of
 from latentbench.noise.none import None_
 from latentbench.records import Splits, Template
 from latentbench.runtime.run_directory import RESULT

@@ -55,6 +55,7 @@ from latentbench.runtime.clock import Clock
 from latentbench.runtime.device import device_of, limit_threads, resolved
 from latentbench.runtime.loggers import replay_curves, started_loggers
 from latentbench.runtime.metrics_csv import last_step
+from latentbench.runtime.parts import weights_fingerprint
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import (
     ITEMS,
@@ -99,6 +100,11 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
     relevant = {k: v for k, v in choices.items() if k not in UNHASHED_CHOICES}
     relevant |= {f"package {k}": v for k, v in plugin_packages(config).items()}
     return digest([latentbench.__version__, values, relevant, config.init.path is not None])
+
+
+def asked(config: Config, choices: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration of a run as its record has it, as far as it says what is computed."""
+    return hashable(plain(config) | {"choices": dict(choices)})
 
 
 def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
@@ -303,6 +309,7 @@ def _reinforce(
     loggers: list[Logger],
 ) -> dict[str, float]:
     """Group-relative RL on the training problems."""
+    owner = _owner(policy, directory)
     rl, data, layout = config.rl, start.data, start.layout
     feed = TrainingData(data.train, rl.prompts * rl.over_provision, rl.updates, config.seed)
     reference = None
@@ -324,7 +331,7 @@ def _reinforce(
         layout.prompts(list(data.validation)[: rl.validation_items]),
         config.seed,
     )
-    fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers)
+    fit(module, feed, config.trainer, directory.path, f"RL {config.method}", loggers, owner)
     if module.silent_updates:
         log.warning(
             "%d of %d updates had no group with two different rewards: their gradient is exactly 0",
@@ -348,6 +355,7 @@ def _continue(
     loggers: list[Logger],
 ) -> dict[str, float]:
     """The last SFT stage carried on, for as many updates (or seconds) as RL would have."""
+    owner = _owner(policy, directory)
     updates = config.rl.updates if config.rl.seconds is None else ENDLESS
     trained = [stage for stage, length in enumerate(stage_lengths(config)) if length > 0]
     feed = TrainingData(start.data.train, config.sft.batch_size, updates, config.seed)
@@ -363,11 +371,22 @@ def _continue(
         config.rl.trainable,
         config.rl.seconds,
     )
-    fit(module, feed, config.trainer, directory.path, f"SFT {config.method}", loggers)
+    fit(module, feed, config.trainer, directory.path, f"SFT {config.method}", loggers, owner)
     set_dropout(policy.model, 0.0)
     policy.model.eval()
     _place(policy.model, config.trainer)
     return {"train/updates": float(module.update)}
+
+
+def _owner(policy: Policy, directory: RunDirectory) -> dict[str, str]:
+    """Whose checkpoints a run's are: its own, from this start model, on these data."""
+    result = directory.result
+    return {
+        "run": result["run_id"],
+        "seed": str(result["seed"]),
+        "inputs": result["inputs"],
+        "start model": weights_fingerprint(policy.model),
+    }
 
 
 def _place(model: Any, trainer: TrainerConfig) -> None:

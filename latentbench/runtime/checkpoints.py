@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,10 +14,12 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from latentbench.errors import InputError
 from latentbench.runtime.files import sweep_partial_files, write_atomically
 from latentbench.runtime.signals import Preempted
 
 LAST = "last.ckpt"
+OWNER = "owner"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -32,20 +37,50 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Write `last.ckpt` every so many updates, at the end, and when the run is asked to stop."""
+    """Write `last.ckpt` every so many updates, at the end, and when the run is asked to stop.
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder, self.every = folder, every
+    `owner` says whose it is: the run, what it starts from. It is kept in the file, and a file of
+    another owner is not resumed from.
+    """
+
+    def __init__(self, folder: Path, every: int, owner: Mapping[str, str]) -> None:
+        self.folder, self.every, self.owner = folder, every, dict(owner)
         self.asked_by: int | None = None
 
     @property
     def last(self) -> Path:
         return self.folder / LAST
 
-    def resume_from(self) -> str | None:
-        """The checkpoint to resume from, if there is one."""
+    def resume_from(self) -> tuple[str | None, int]:
+        """The checkpoint to resume from, if there is one, and the updates that it has done.
+
+        Raises InputError for a file that is damaged, no checkpoint of this project, or of another
+        owner.
+        """
         sweep_partial_files(self.folder)
-        return str(self.last) if self.last.is_file() else None
+        if not self.last.is_file():
+            return None, 0
+        way_out = "delete it, and that training starts again from its beginning"
+        try:
+            checkpoint = _read_whole(self.last)
+            update, owner = int(checkpoint["latentbench"]["update"]), dict(checkpoint[OWNER])
+        except UNREADABLE as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+            raise InputError(
+                f"{self.last}: is no whole checkpoint ({type(error).__name__}: {reason}); {way_out}"
+            ) from error
+        for name, value in self.owner.items():
+            if owner.get(name) != value:
+                raise InputError(
+                    f"{self.last}: is the checkpoint of another training (its {name} is "
+                    f"{owner.get(name)}, here it is {value}); {way_out}"
+                )
+        return str(self.last), update
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[OWNER] = self.owner
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -64,3 +99,18 @@ class Checkpoints(Callback):
         if self.asked_by is not None and signum == signal.SIGINT:
             raise Preempted(signum, "stopped in the middle of an update")
         self.asked_by = signum
+
+
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, pickle.UnpicklingError),
+)
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    """The content, once every part of the file has the checksum that it was written with."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+    return AtomicCheckpointIO().load_checkpoint(path)

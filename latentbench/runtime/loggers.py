@@ -15,6 +15,7 @@ from latentbench.config.sections import Config, TensorboardConfig, WandbConfig
 from latentbench.errors import InputError
 from latentbench.runtime.metrics_csv import read_rows
 from latentbench.runtime.run_directory import RunDirectory, plain
+from latentbench.runtime.signals import Preempted
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +52,25 @@ def started_loggers(config: Config, directory: RunDirectory) -> Iterator[list[Lo
     """
     makers = {WandbConfig: _wandb, TensorboardConfig: _tensorboard}
     loggers: list[Logger] = []
-    ended_well = False
+    ended_well = preempted = False
     try:
         for choice in config.logger.values():
             loggers.append(makers[type(choice)](choice, config, directory))
         yield loggers
         ended_well = True
+    except Preempted:
+        preempted = True
+        raise
     finally:
         for logger in loggers:
-            _end(logger, ended_well)
+            _end(logger, ended_well, preempted)
 
 
-def _end(logger: Logger, ended_well: bool) -> None:
+def _end(logger: Logger, ended_well: bool, preempted: bool) -> None:
     logger.finalize("success" if ended_well else "failed")
     experiment: Any = getattr(logger, "experiment", None)
+    if preempted and hasattr(experiment, "mark_preempting"):
+        experiment.mark_preempting()  # W&B hands the run to the next agent
     if hasattr(experiment, "finish"):
         experiment.finish(exit_code=0 if ended_well else 1)
 

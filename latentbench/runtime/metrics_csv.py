@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch.loggers.logger import Logger
 
+from latentbench.errors import InputError
 from latentbench.runtime.files import write_all, write_atomically
 
 
@@ -20,7 +24,7 @@ class MetricsCsv(Logger):
         self.path = path
         self.columns: list[str] = []
         if path.is_file():
-            with path.open(newline="") as stream:
+            with path.open(newline="", errors="replace") as stream:
                 self.columns = next(csv.reader(stream), [])
 
     @property
@@ -43,9 +47,30 @@ class MetricsCsv(Logger):
             csv.DictWriter(stream, self.columns).writerow(row)
 
     def rewind(self, step: int) -> None:
-        """Forget rows past a step: those a killed run logged after its last checkpoint."""
-        if self.columns:
-            self._rewrite([row for row in read_rows(self.path) if int(row["step"]) <= step])
+        """Forget rows past a step: those a killed run logged after its last checkpoint.
+
+        What such a run was writing when it was killed is the last row, and past its checkpoint.
+        Raises InputError where a row that is kept is torn or missing.
+        """
+        rows = read_rows(self.path) if self.columns else []
+        kept = list(itertools.takewhile(lambda row: _step_of(row, self.columns) <= step, rows))
+        for place, row in enumerate(kept):
+            if int(row["step"]) != place + 1:
+                self._refuse(place, step)
+        if len(kept) != step:
+            self._refuse(len(kept), step)
+        if kept:
+            self._rewrite(kept)
+        elif self.columns:
+            self.path.unlink()
+            self.columns = []
+
+    def _refuse(self, place: int, step: int) -> NoReturn:
+        raise InputError(
+            f"{self.path}, row {place + 1}: the row of update {place + 1} is torn or missing, and "
+            f"the checkpoint has done {step} updates; take the file back from a copy, or delete "
+            "checkpoints/ beside it, and that training starts again from its beginning"
+        )
 
     def _widen(self, new: list[str]) -> None:
         rows = read_rows(self.path) if self.columns else []
@@ -62,9 +87,23 @@ class MetricsCsv(Logger):
         write_atomically(self.path, lambda stream: write_all(stream, content))
 
 
+def _step_of(row: Mapping[str, Any], columns: Sequence[str]) -> float:
+    """The number of the row's update; infinite for a torn row, which belongs to none."""
+    whole = row.keys() == set(columns) and None not in row.values()
+    text = str(row.get("step")) if whole else ""
+    return int(text) if text.isdecimal() and _numbers(row) else math.inf
+
+
+def _numbers(row: Mapping[str, Any]) -> bool:
+    try:
+        return all(text == "" or float(text) is not None for text in row.values())
+    except ValueError:
+        return False
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """All rows as text; a metric that an update did not have is empty."""
-    with path.open(newline="") as stream:
+    with path.open(newline="", errors="replace") as stream:
         return list(csv.DictReader(stream))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import pandas as pd
 import torch
 
 from latentbench.errors import InputError
-from latentbench.model.backbone import config_text
-from latentbench.runtime.files import sweep_partial_files, write_atomically
-from latentbench.runtime.provenance import digest
+from latentbench.model.weights import config_text
+from latentbench.runtime.files import sweep_partial_files, write_all, write_atomically
+from latentbench.runtime.run_directory import PARTS
 
-FOLDER = "evaluation"
+FOLDER = PARTS
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,35 @@ class PartFiles:
     folder: Path
 
     def rows(self) -> pd.DataFrame:
-        """All rows so far. Raises InputError for a part that cannot be read."""
+        """All rows so far. Raises InputError for a part that is not as it was written."""
         frames = []
         for path in sorted(self.folder.glob("*.parquet")):
             try:
-                frames.append(pd.read_parquet(path))
+                content = path.read_bytes()
+                if _name_of(content) != path.name:
+                    raise ValueError("not as it was written")
+                frames.append(pd.read_parquet(io.BytesIO(content)))
             except (OSError, ValueError) as error:
                 raise InputError(
-                    f"{path}: a part of the evaluation cannot be read; delete it, and its items "
-                    "are answered again"
+                    f"{path}: a part of the evaluation cannot be read or was changed; delete it, "
+                    "and its items are answered again"
                 ) from error
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Keep the rows of items that have none yet."""
-        name = digest(sorted(set(rows["item"])))
-        write_atomically(
-            self.folder / f"{name}.parquet", lambda stream: rows.to_parquet(stream, index=False)
-        )
+        """Keep the rows of items that have none yet; the file's name is a hash of its content."""
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer, index=False)
+        content = buffer.getvalue()
+        write_atomically(self.folder / _name_of(content), lambda stream: write_all(stream, content))
 
     def sweep(self) -> None:
         """Remove what a killed write left behind."""
         sweep_partial_files(self.folder)
+
+
+def _name_of(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.parquet"
 
 
 def weights_fingerprint(model: Any) -> str:

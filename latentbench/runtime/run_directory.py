@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from latentbench.errors import InputError
-from latentbench.runtime.files import write_atomically, write_json
+from latentbench.errors import InputError, RunFailed
+from latentbench.runtime.files import sweep_partial_files, write_atomically, write_json
 from latentbench.runtime.signals import Preempted
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ METRICS = "metrics.csv"
 LOG = "run.log"
 LOCK = ".lock"
 HYDRA = ".hydra"
+PARTS = "evaluation"
+SHOWN = 3
 # What a run writes before its input has been checked to the end.
 WRITTEN_FIRST = (RESULT, LOG, *(f"{HYDRA}/{n}.yaml" for n in ("config", "overrides", "hydra")))
 
@@ -41,14 +44,16 @@ class RunDirectory:
     result: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def claim(self, run_id: str) -> Iterator[RunDirectory]:
-        """Hold the directory for one run.
+    def claim(self, run_id: str, asked: Mapping[str, Any]) -> Iterator[RunDirectory]:
+        """Hold the directory for one run; `asked` is its configuration, as far as it says what is
+        computed.
 
         It may be new, or hold an earlier attempt at the same run, which is then carried on. Raises
         InputError where it holds another run, or files that no run wrote, or is in use right now.
-        An InputError from within leaves the directory as it was.
+        An InputError from within leaves the directory as it was. The record that claims the
+        directory is the first file in it: whenever a run is stopped, the same command goes on.
         """
-        self._refuse_strangers(run_id)
+        self._refuse_strangers(run_id, asked)
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK)
         try:
@@ -59,6 +64,11 @@ class RunDirectory:
                 "choose another directory"
             ) from None
         before = self._written_first()
+        sweep_partial_files(self.path)
+        if not self.result:
+            self.record(status="running", run_id=run_id, config=dict(asked))
+        elif self.result.get("status") == "completed":
+            shutil.rmtree(self.path / PARTS, ignore_errors=True)  # a kill just before the end
         try:
             yield self
         except InputError:
@@ -120,39 +130,52 @@ class RunDirectory:
         try:
             yield
         except BaseException as error:
+            self._check_is_there(error)
             stopped = isinstance(error, Preempted | KeyboardInterrupt)
             status = "preempted" if stopped else "failed"
             reason = f"{type(error).__name__}: {error}"
             self.record(status=status, error=reason, timing=timing)
             raise
 
-    def _refuse_strangers(self, run_id: str) -> None:
+    def _check_is_there(self, error: BaseException | None = None) -> None:
+        """Raise RunFailed where somebody has removed the directory that this run holds."""
+        if not (self.path / LOCK).is_file():
+            raise RunFailed(
+                f"hydra.run.dir={self.path}: was removed while the run went on; nothing of it is "
+                "left, run it again"
+            ) from error
+
+    def _refuse_strangers(self, run_id: str, asked: Mapping[str, Any]) -> None:
         if self.path.is_file():
             raise InputError(f"hydra.run.dir={self.path}: is a file; choose a directory")
         known = self.path / RESULT
         if known.is_file():
             try:
                 other = json.loads(known.read_text())
-            except ValueError:
+                if not isinstance(other, dict) or not isinstance(other.get("run_id"), str):
+                    raise ValueError("no record of a run")
+            except (OSError, ValueError):
                 raise InputError(
                     f"hydra.run.dir={self.path}: its {RESULT} cannot be read; choose another "
                     "directory, or move that one away"
                 ) from None
-            if other.get("run_id") != run_id:
+            if other["run_id"] != run_id:
                 raise InputError(
                     f"hydra.run.dir={self.path}: already holds another run "
                     f"({other.get('method')}, seed {other.get('seed')}, run_id "
-                    f"{other.get('run_id')}); choose another directory"
+                    f"{other.get('run_id')}): {_differences(other.get('config'), asked)}; choose "
+                    "another directory"
                 )
             self.result = other
-        elif self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+        elif self.path.is_dir() and any(not _ours_at_once(p) for p in self.path.iterdir()):
             raise InputError(
                 f"hydra.run.dir={self.path}: holds files but no {RESULT}; choose a directory that "
                 "is empty or does not exist"
             )
 
     def record(self, **fields: Any) -> None:
-        """Update result.json, atomically."""
+        """Update result.json, atomically. Raises RunFailed where the directory is gone."""
+        self._check_is_there()
         self.result |= {"schema": SCHEMA} | fields
         write_json(self.path / RESULT, self.result)
 
@@ -166,7 +189,35 @@ class RunDirectory:
             (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(hydra))
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        self._check_is_there()
         write_atomically(self.path / name, lambda stream: frame.to_parquet(stream, index=False))
+
+
+def _ours_at_once(path: Path) -> bool:
+    """Whether a file can stem from a run that was killed before its record was there."""
+    return path.name == LOCK or path.name.endswith(".part")
+
+
+def _differences(recorded: Any, asked: Mapping[str, Any]) -> str:
+    """Which keys two runs differ in, in words; what is not in `asked` is not compared."""
+    there = dict(_leaves(hashable(recorded))) if isinstance(recorded, Mapping) else {}
+    differing = [
+        f"{key} is {there[key]} there and {value} here"
+        for key, value in _leaves(asked)
+        if key in there and there[key] != value
+    ]
+    if not differing:
+        return "it has another version, other packages or other keys than this one"
+    more = f" (and {len(differing) - SHOWN} keys more)" if len(differing) > SHOWN else ""
+    return ", ".join(differing[:SHOWN]) + more
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in sorted(values.items(), key=lambda pair: str(pair[0])):
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 @contextmanager

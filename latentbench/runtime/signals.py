@@ -1,4 +1,5 @@
-"""What SIGTERM and Ctrl-C do to a run: it stops where that is safe, and can be carried on."""
+"""What SIGTERM, SIGUSR1 (Slurm's warning) and Ctrl-C do to a run: it stops where that is safe, and
+can be carried on."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-STOP = (signal.SIGTERM, signal.SIGINT)
+STOP = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class Preempted(BaseException):
@@ -21,7 +24,7 @@ class Preempted(BaseException):
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Answer both signals by `handler`; a signal that the process ignores stays ignored."""
+    """Answer these signals by `handler`; a signal that the process ignores stays ignored."""
     chosen = [signum for signum in STOP if signal.getsignal(signum) is not signal.SIG_IGN]
     before = {signum: signal.signal(signum, handler) for signum in chosen}
     try:
@@ -32,7 +35,7 @@ def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 
 
 def stop_now(signum: int, _frame: FrameType | None) -> NoReturn:
-    """Stop at once, outside of training. Both signals are then ignored: the end is being recorded,
+    """Stop at once, outside of training. They are then ignored: the end is being recorded,
     and `timeout` and job schedulers like to send theirs twice."""
     for each in STOP:
         signal.signal(each, signal.SIG_IGN)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -27,17 +28,19 @@ def fit(
     directory: Path,
     title: str,
     loggers: Sequence[Logger],
+    owner: Mapping[str, str],
 ) -> None:
     """Train `module` for `data.updates` updates, from its last checkpoint where there is one.
 
-    metrics.csv and checkpoints/ go to `directory`. Raises Preempted on SIGTERM and Ctrl-C, once the
-    update is finished and the checkpoint written.
+    metrics.csv and checkpoints/ go to `directory`; `owner` says whose checkpoints they are. Raises
+    Preempted on SIGTERM, SIGUSR1 and Ctrl-C, once the update is finished and the checkpoint
+    written, and InputError where checkpoint or curves are damaged or another training's.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint_every)
-    resume = checkpoints.resume_from()
+    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint_every, owner)
+    resume, done = checkpoints.resume_from()
     curves = MetricsCsv(directory / METRICS)
-    curves.rewind(_update_of(resume))
+    curves.rewind(done)
     total = None if module.open_ended else data.updates
     trainer = lightning.Trainer(
         accelerator=config.accelerator,
@@ -49,7 +52,8 @@ def fit(
         max_epochs=1,
         logger=[curves, *loggers],
         callbacks=[checkpoints, TrainingProgress(title, total, config.progress)],
-        plugins=[AtomicCheckpointIO()],
+        # One process a run: what a cluster's scheduler says is no second mechanism to go on.
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -61,14 +65,8 @@ def fit(
             trainer.fit(module, datamodule=data, ckpt_path=resume)
     except SIGTERMException:  # Lightning saw the signal between two of our hooks
         raise Preempted(signal.SIGTERM) from None
-    if _update_of(resume) == data.updates:
+    if done == data.updates:
         module.on_train_end()  # Lightning leaves it out where there is nothing left to train
-
-
-def _update_of(checkpoint: str | None) -> int:
-    if checkpoint is None:
-        return 0
-    return AtomicCheckpointIO().load_checkpoint(checkpoint)["latentbench"]["update"]
 
 
 def _profiler(kind: str | None, directory: Path) -> Any:

@@ -40,6 +40,13 @@ class Gate:
             alike = [item for item, n in zip(self.items, latents, strict=True) if n == number]
             prompts = self.layout.prompts(alike)
             thinking = replace(policy, latents=number)
-            share = greedy_accuracy(thinking, prompts, self.layout, self.reward, self.budget)
+            share = greedy_accuracy(
+                thinking,
+                prompts,
+                self.layout,
+                self.reward,
+                self.budget,
+                f"SFT stage {stage}: validation",
+            )
             right += share * len(alike)
         return right / len(self.items)

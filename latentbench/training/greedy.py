@@ -11,7 +11,7 @@ from latentbench.model.policy import Decoding, Policy
 from latentbench.noise.none import None_
 from latentbench.records import NoiseRecord, Prompt, collate_prompts
 from latentbench.reward import Reward
-from latentbench.training.rollout import answer_texts, chunks
+from latentbench.training.rollout import answer_texts, check_finite, chunks
 
 
 @torch.no_grad()
@@ -21,9 +21,10 @@ def greedy_accuracy(
     layout: Layout,
     reward: Reward,
     budget: int,
+    where: str,
     batch_rows: int = 512,
 ) -> float:
-    """The mean reward of greedy answers without noise."""
+    """The mean reward of greedy answers without noise. Raises NotFinite, which names `where`."""
     policy = policy.under(None_())
     record = NoiseRecord()
     total = 0.0
@@ -31,6 +32,7 @@ def greedy_accuracy(
         batch = collate_prompts(chunk, layout.markers.pad, policy.device)
         state, _ = policy.latent_phase(batch, record, group_size=1)
         answers = policy.decode(state, batch.cue, record, Decoding(0.0, budget))
+        check_finite(answers, chunk, where)
         texts = answer_texts(answers.text, layout)
         total += sum(reward(text, p.gold) for text, p in zip(texts, chunk, strict=True))
     return total / len(prompts)

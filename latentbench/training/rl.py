@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from latentbench.config.sections import AnswerConfig, RlConfig
+from latentbench.errors import NotFinite
 from latentbench.keys import Key, Purpose
 from latentbench.model.backbone import train_only
 from latentbench.model.layout import Layout
@@ -39,7 +40,10 @@ UNFAITHFUL = (
 )
 MAX_BAD_UPDATES = 5
 # What an interrupted training goes on from, beside weights and optimizer.
-STATE = ("update", "silent_updates", "skipped_updates", "mixed_groups", "bad_updates", "best")
+STATE = (
+    *("update", "silent_updates", "skipped_updates", "mixed_groups"),
+    *("bad_updates", "steps_taken", "best"),
+)
 
 
 class RlModule(TrainingModule):
@@ -67,6 +71,7 @@ class RlModule(TrainingModule):
         self.skipped_updates = 0
         self.mixed_groups = 0
         self.bad_updates = 0
+        self.steps_taken = 0
         self.best: dict[str, Any] = {}
         train_only(self.model, config.trainable)
 
@@ -165,7 +170,6 @@ class RlModule(TrainingModule):
             "train/kl": sums["kl"],
             "train/replay_gap": gap,
             "train/ratio_clipped": sums["ratio_clipped"] / max(sums["tokens"], 1.0),
-            "train/answer_entropy": sums["entropy"] / max(sums["written"], 1.0),
         }
 
     def take_step(self, optimizer: Any, gap: float) -> float:
@@ -177,7 +181,7 @@ class RlModule(TrainingModule):
             self.skipped_updates += 1
             log.warning("rl update %d: its gradient is not finite; skipped", self.update)
             if self.bad_updates >= MAX_BAD_UPDATES:
-                raise FloatingPointError(
+                raise NotFinite(
                     f"rl update {self.update}: {MAX_BAD_UPDATES} gradients in a row were not "
                     "finite; lower rl.lr or set rl.grad_clip"
                 )
@@ -186,6 +190,7 @@ class RlModule(TrainingModule):
         if not gap <= REPLAY_TOLERANCE and faithful and self.full_precision():
             raise RuntimeError(UNFAITHFUL.format(update=self.update, gap=gap))
         self.bad_updates = 0
+        self.steps_taken += 1
         optimizer.step()
         torch.clear_autocast_cache()  # it holds casts of the weights before this step
         return norm
@@ -198,7 +203,12 @@ class RlModule(TrainingModule):
 
     def _validate(self) -> float:
         accuracy = greedy_accuracy(
-            self.policy, self.validation, self.layout, self.objective.reward, self.decoding.budget
+            self.policy,
+            self.validation,
+            self.layout,
+            self.objective.reward,
+            self.decoding.budget,
+            f"rl update {self.update}: validation",
         )
         if self.config.select == "validation" and accuracy > self.best.get("accuracy", -1.0):
             weights = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
@@ -206,6 +216,11 @@ class RlModule(TrainingModule):
         return accuracy
 
     def on_train_end(self) -> None:
+        if self.skipped_updates and not self.steps_taken:
+            raise NotFinite(
+                f"rl: of {self.update} updates {self.skipped_updates} had gradients that were not "
+                "finite, and no step was taken; lower rl.lr or set rl.grad_clip"
+            )
         if self.best:
             self.model.load_state_dict(self.best["weights"])
             message = "rl.select=validation: the weights of update %d, %.1f %% on validation"
@@ -225,7 +240,7 @@ class RlModule(TrainingModule):
 
 
 # What describes the sampled policy, and so is reported from the first inner update.
-FIRST_INNER = ("train/replay_gap", "train/answer_entropy")
+FIRST_INNER = ("train/replay_gap",)
 
 
 def figures_of(rollouts: Rollouts, kept: Rollouts, seconds: float) -> dict[str, float]:
@@ -235,6 +250,7 @@ def figures_of(rollouts: Rollouts, kept: Rollouts, seconds: float) -> dict[str, 
         "train/reward_mean": float(rollouts.rewards.mean()),
         "train/zero_variance_groups": 1.0 - float(rollouts.mixed().float().mean()),
         "train/groups_kept": float(len(kept.prompts)),
+        "train/answer_entropy": float(rollouts.answers.entropy.sum()) / max(tokens, 1),
         "train/truncated": float(rollouts.answers.truncated.float().mean()),
         "latent/dispersion": rollouts.dispersion,
         "perf/rollouts_per_s": rows / seconds,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch.nn.functional import pad
 
+from latentbench.errors import NotFinite
 from latentbench.keys import Purpose, rollout_keys, uniforms
 from latentbench.model.layout import Layout
 from latentbench.model.policy import Decoding, Policy
@@ -20,6 +21,8 @@ from latentbench.records import (
     collate_prompts,
 )
 from latentbench.reward import Reward
+
+SHOWN = 3
 
 
 @torch.no_grad()
@@ -51,6 +54,7 @@ def roll_out(
         state, thoughts = policy.latent_phase(batch, record, group_size)
         cue = batch.cue.repeat_interleave(group_size)
         answers = policy.decode(state, cue, record, decoding, draws)
+        check_finite(answers, chunk, f"rl update {step}: rollouts")
         texts = tuple(answer_texts(answers.text, layout))
         golds = [prompt.gold for prompt in chunk for _ in range(group_size)]
         rewards = [reward(text, gold) for text, gold in zip(texts, golds, strict=True)]
@@ -73,6 +77,26 @@ def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     """Consecutive pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def check_finite(answers: Answers, prompts: Sequence[Prompt], where: str) -> None:
+    """Raise NotFinite where the law of a written token was no law: its logits were not finite.
+
+    `answers` are of `prompts`, as many of each; `where` says of which moment. An answer written
+    from such logits is some token, and its grade no measurement.
+    """
+    bad = ~answers.log_probs.isfinite().all(dim=1)
+    if not bool(bad.any()):
+        return
+    each = len(bad) // len(prompts)
+    of = sorted({int(row) // each for row in bad.nonzero()[:, 0]})
+    uids = ", ".join(f"{prompts[place].uid:016x}" for place in of[:SHOWN])
+    more = " and others" if len(of) > SHOWN else ""
+    raise NotFinite(
+        f"{where}: the logits behind {int(bad.sum())} of {len(bad)} answers are not finite (items "
+        f"{uids}{more}); the weights have come to harm: lower the learning rate, set a clip, or "
+        "start from sound weights"
+    )
 
 
 def answer_texts(text: Text, layout: Layout) -> list[str]:
@@ -105,6 +129,7 @@ def _join(parts: Sequence[Rollouts], filler: int) -> Rollouts:
                 widen([a.text.ids for a in answers], filler), widen([a.text.mask for a in answers])
             ),
             widen([a.log_probs for a in answers]),
+            widen([a.entropy for a in answers]),
             torch.cat([a.truncated for a in answers]),
         ),
         texts=tuple(text for part in parts for text in part.texts),

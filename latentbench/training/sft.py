@@ -14,7 +14,7 @@ import torch
 
 from latentbench.config.sections import SftConfig
 from latentbench.curriculum import Curriculum
-from latentbench.errors import DidNotLearn
+from latentbench.errors import DidNotLearn, NotFinite
 from latentbench.keys import Key, Purpose
 from latentbench.model.backbone import set_dropout, train_only
 from latentbench.model.layout import Layout
@@ -101,7 +101,7 @@ class SftModule(TrainingModule):
         clip = self.config.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(
+            raise NotFinite(
                 f"sft update {self.update}: the gradient is not finite; lower sft.lr or set "
                 "sft.grad_clip"
             )

@@ -201,8 +201,7 @@ def part_loss(
     if reference is not None:
         penalty = k3_towards(reference, scorer, part, log_probs, signal)
     penalty = penalty / max(whole.penalised, 1)
-    sums = {"loss": surrogate.loss, "kl": penalty, "entropy": replay.entropy.sum()}
-    sums |= {"written": part.answers.text.mask.sum()} | dict(surrogate.sums)
+    sums = {"loss": surrogate.loss, "kl": penalty} | dict(surrogate.sums)
     return PartLoss(surrogate.loss + kl * penalty, log_probs.detach(), sums)
 
 

@@ -61,13 +61,13 @@ def test_every_point_composes(path: Path) -> None:
 
 def test_values_of_every_type_arrive() -> None:
     values = {
-        **{"latent.pad_to_max": False, "rl.lr": 1e-05, "seed": 3},
+        **{"latent.pad_to_max": True, "rl.lr": 1e-05, "seed": 3},
         **{"protocol.ks": [1, 2, 4], "data.operators": "+", "transform": ["invalid_mask"]},
     }
     outcome = inside("--cfg", "job", *agent_arguments(values))
     assert outcome.code == 0, outcome.err
     shown = yaml.safe_load(outcome.out)
-    assert shown["latent"]["pad_to_max"] is False and shown["seed"] == 3
+    assert shown["latent"]["pad_to_max"] is True and shown["seed"] == 3
     assert float(shown["rl"]["lr"]) == 1e-5 and shown["protocol"]["ks"] == [1, 2, 4]
     assert shown["data"]["operators"] == "+" and list(shown["transform"])
 

@@ -30,7 +30,8 @@ from latentbench.config.sections import ModelConfig
 from latentbench.errors import InputError
 from latentbench.filters import nucleus
 from latentbench.keys import Key, Purpose
-from latentbench.model.backbone import CARRIER, create, load, save
+from latentbench.model.backbone import create, load, save
+from latentbench.model.weights import CARRIER
 from latentbench.noise.shared_mask import SharedMask
 from latentbench.records import NoiseRecord, collate_prompts
 

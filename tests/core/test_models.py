@@ -14,8 +14,9 @@ from latentbench.carrier.hidden import Hidden
 from latentbench.config.sections import ModelConfig
 from latentbench.errors import InputError
 from latentbench.model.adapters._tensors import find
-from latentbench.model.backbone import hub_file, load, metadata_of, weights_digest
+from latentbench.model.backbone import load
 from latentbench.model.tokenizer import MARKERS, character_tokenizer
+from latentbench.model.weights import hub_file, metadata_of, weights_digest
 from latentbench.runtime.parts import weights_fingerprint
 
 

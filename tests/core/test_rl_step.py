@@ -102,7 +102,7 @@ def fitted(directory: Path, module: Watched) -> Watched:
     config = module.config
     size = config.prompts * config.over_provision
     feed = TrainingData(ITEMS, size, config.updates, module.seed)
-    fit(module, feed, QUIET, directory, "rl", loggers=[])
+    fit(module, feed, QUIET, directory, "rl", loggers=[], owner={})
     with (directory / METRICS).open(newline="") as stream:
         for row in csv.DictReader(stream):
             module.curves.append({name: float(value) for name, value in row.items() if value})
@@ -389,7 +389,7 @@ def synthetic(rewards: Sequence[Sequence[float]]) -> Rollouts:
     prompts = tuple(LAYOUT.prompt(item) for item in ITEMS[: len(values)])
     rows = torch.arange(values.numel())
     ids = rows[:, None].expand(-1, 2).clone()
-    answers = Answers(Text(ids, torch.ones_like(ids)), ids.float(), rows % 3 == 0)
+    answers = Answers(Text(ids, torch.ones_like(ids)), ids.float(), ids.float(), rows % 3 == 0)
     noise = NoiseRecord({"mlp.0": rows[:, None, None].float()})
     texts = tuple(map(str, rows.tolist()))
     thoughts = Thoughts(rows[:, None, None].float(), rows[:, None, None].float())

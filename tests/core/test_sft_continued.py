@@ -55,7 +55,8 @@ def continued(
     monkeypatch.setattr(training, "fit", lambda module, feed, *_: fitted.append((module, feed)))
     start: Any = SimpleNamespace(data=Splits(ITEMS, (), ()), layout=LAYOUT)
     policy = make_policy(twin("gpt2"))
-    training._continue(config, policy, start, RunDirectory(Path()), [])
+    of = {"run_id": "id", "seed": 0, "inputs": "in"}
+    training._continue(config, policy, start, RunDirectory(Path(), of), [])
     return fitted[0]
 
 

@@ -63,7 +63,7 @@ def fitted(directory: Path, gate: Gate | None = None, model: Any = None, **chang
         policy, LAYOUT, Coconut(), SLOTS, stages, TextLoss(), settings, 0, gate=gate or gate_for()
     )
     module.rates = []
-    fit(module, feed, QUIET, directory, "sft", loggers=[])
+    fit(module, feed, QUIET, directory, "sft", loggers=[], owner={})
     return module
 
 
@@ -163,8 +163,8 @@ def test_accuracy_counts_right_answers_at_the_stage_s_own_layout(
     monkeypatch.setattr(
         gates,
         "greedy_accuracy",
-        lambda p, prompts, layout, reward, budget: ORIGINAL(
-            p, prompts, layout, lambda text, gold: float(text in texts[:3]), budget
+        lambda p, prompts, layout, reward, budget, where: ORIGINAL(
+            p, prompts, layout, lambda text, gold: float(text in texts[:3]), budget, where
         ),
     )
     expected = sum(text in texts[:3] for text in texts) / 4

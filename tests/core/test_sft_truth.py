@@ -392,7 +392,7 @@ def fitted(directory: Path, updates_per_epoch: int, model: Any = None, **changes
     feed.updates = stages.total
     policy = make_policy(model or twin("gpt2"))
     module = Watched(policy, LAYOUT, Coconut(), SLOTS, stages, TextLoss(), settings, 0).watch()
-    fit(module, feed, QUIET, directory, "sft", loggers=[])
+    fit(module, feed, QUIET, directory, "sft", loggers=[], owner={})
     return module
 
 

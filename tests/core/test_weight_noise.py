@@ -345,7 +345,7 @@ def updated(directory: Path, noise: Any) -> dict[str, torch.Tensor]:
     module = RlModule(policy, None, LAYOUT, objective, config, answer, [], 0)
     items = Arithmetic(n_train=20, n_validation=4, n_test=4).load().train
     quiet = TrainerConfig(accelerator="cpu", progress="quiet", checkpoint_every=10_000)
-    fit(module, TrainingData(items, 3, 2, 0), quiet, directory, "rl", loggers=[])
+    fit(module, TrainingData(items, 3, 2, 0), quiet, directory, "rl", loggers=[], owner={})
     return {name: value.detach().clone() for name, value in module.model.state_dict().items()}
 
 

@@ -201,7 +201,8 @@ def test_marker_rows_start_from_the_step_mark(latents: int, finished: Path, tmp_
 
     from latentbench.carrier.hidden import Hidden
     from latentbench.keys import Key, Purpose
-    from latentbench.model.backbone import METADATA, create
+    from latentbench.model.backbone import create
+    from latentbench.model.weights import METADATA
 
     start = tmp_path / "start"
     shutil.copytree(finished / "model", start)
@@ -291,14 +292,14 @@ def test_a_late_refusal_keeps_the_record_of_work(work: bool, tmp_path: Path) -> 
     from latentbench.runtime.run_directory import RunDirectory
 
     directory = RunDirectory(tmp_path / "run")
-    with pytest.raises(InputError), directory.claim("id"):
+    with pytest.raises(InputError), directory.claim("id", {}):
         directory.record(run_id="id", status="failed")
         if work:
             (directory.path / "checkpoints").mkdir()
             (directory.path / "checkpoints" / "last.ckpt").write_bytes(b"weights")
         raise InputError("late")
     assert (directory.path / "result.json").exists() == work
-    with RunDirectory(tmp_path / "run").claim("id"):  # and the directory can be taken again
+    with RunDirectory(tmp_path / "run").claim("id", {}):  # and the directory can be taken again
         pass
 
 

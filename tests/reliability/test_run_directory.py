@@ -235,8 +235,8 @@ def test_gradients_that_stay_infinite_end_the_run(
 
     monkeypatch.setattr(Clipped, "__call__", broken)
     folder = tmp_path / "run"
-    with pytest.raises(FloatingPointError, match=r"rl\.lr"):
-        quick(folder, "rl.updates=12", "rl.prompts=16", "trainer.checkpoint_every=1")
+    outcome = quick(folder, "rl.updates=12", "rl.prompts=16", "trainer.checkpoint_every=1")
+    assert outcome.code == 1 and "rl.lr" in outcome.err and len(outcome.err.splitlines()) < 8
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
     weights = checkpoint(folder)["state_dict"].values()
     assert all(bool(torch.isfinite(value).all()) for value in weights)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from latentbench.errors import InputError
-from latentbench.model.backbone import hub_file
+from latentbench.model.weights import hub_file
 
 # What FSDP, DDP and torch.compile put before the names of a module that they wrap.
 WRAPPERS = ("_fsdp_wrapped_module.", "_orig_mod.", "module.")
