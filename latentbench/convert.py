@@ -3,7 +3,7 @@
     python -m latentbench.convert from=<adapter> source=<file, directory or hub id> out=<directory>
 
 Further: revision=<of the hub>, tokenizer=<directory or hub id of the base model's>,
-latents=<number of slots>, heads=<attention heads>, alpha=<of LoRA>.
+latents=<number of slots>, heads=<attention heads>, alpha=<of LoRA>, blocks=<transformer blocks>.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from latentbench.model.weights import CARRIER
 from latentbench.runtime.quiet import quieten_libraries
 
 TOKENIZER = "openai-community/gpt2"
-KEYS = ("from", "source", "revision", "out", "tokenizer", "latents", "heads", "alpha")
+KEYS = ("from", "source", "revision", "out", "tokenizer", "latents", "heads", "alpha", "blocks")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def parse(arguments: Sequence[str]) -> Request:
         latents=_number(values, "latents", int, 0),
         heads=_number(values, "heads", int, 1),
         alpha=Options.alpha if alpha is None else alpha,
+        blocks=_number(values, "blocks", int, 1),
     )
     return Request(
         adapter=values["from"],

@@ -21,7 +21,7 @@ import latentbench
 from latentbench.config import ports
 from latentbench.config.plugins import plugin_name, plugin_packages
 from latentbench.config.sections import Config, slots_of
-from latentbench.errors import InputError
+from latentbench.errors import InputError, NotFinite
 from latentbench.keys import Key, Purpose
 from latentbench.model.backbone import (
     Backbone,
@@ -179,21 +179,28 @@ def _from_store(
             _build(config, choices, data, shape, directory)
         else:
             log.info("init: reusing %s", directory)
-    backbone, record = _read(config, directory)
+    backbone, record = _read(config, directory, digest(shape))
     origin = "reused" if reused else "built"
     return Init(backbone, digest(shape), origin, directory, record)
 
 
-def _read(config: Config, directory: Path) -> tuple[Backbone, Mapping[str, Any]]:
-    """A finished init of the store; InputError where its files have come to harm."""
+def _read(config: Config, directory: Path, identity: str) -> tuple[Backbone, Mapping[str, Any]]:
+    """A finished init of the store; InputError where its files have come to harm, or are those of
+    another init."""
     try:
         record = json.loads((directory / RECORD).read_text())
+        model = recorded_origin(str(directory))
+        if record["id"] != identity or model.get("init") != identity:
+            raise ValueError(f"it holds the init {model.get('init')}")
+        if "weights" not in model:
+            raise ValueError("it does not say which weights were saved there")
         markers = config.curriculum.markers
         backbone = load(str(directory), None, config.model, markers, config.carrier)
-    except (ValueError, InputError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InputError, NotFinite) as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"init.root={config.init.root}: {directory.name} is damaged; delete that directory and "
-            "it is built again, or choose another init.root"
+            f"init.root={config.init.root}: {directory.name} is damaged ({reason}); delete that "
+            "directory and it is built again, or choose another init.root"
         ) from error
     return backbone, record
 
@@ -278,7 +285,7 @@ def _build(
     )
     set_dropout(backbone.model, 0.0)
     card = f"# Init stage\n\nBuilt by latentbench {latentbench.__version__}: see {RECORD}.\n"
-    save(backbone, directory / "model", metadata_of(config), card)
+    save(backbone, directory / "model", metadata_of(config) | {"init": digest(shape)}, card)
     write_json(
         directory / RECORD,
         {

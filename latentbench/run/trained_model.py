@@ -60,6 +60,7 @@ def describe(config: EvaluateConfig, choices: Mapping[str, str]) -> TrainedModel
     where = f"{KEY}={config.checkpoint}"
     result = _result(config.checkpoint)
     metadata = metadata_of(config.checkpoint, config.revision, KEY)
+    _check_same_run(result, metadata, where)
     recorded: Mapping[str, Any] = result.get("config") or metadata.get("config", {})
     check_model(config.checkpoint, KEY)
     latents = config.latents if config.latents is not None else metadata.get("latents")
@@ -103,6 +104,15 @@ def describe(config: EvaluateConfig, choices: Mapping[str, str]) -> TrainedModel
     )
 
 
+def _check_same_run(result: Mapping[str, Any], model: Mapping[str, Any], where: str) -> None:
+    """Refuse a run directory with the model of another run in it."""
+    if result and model.get("run_id") != result.get("run_id"):
+        raise InputError(
+            f"{where}: its model is that of run {model.get('run_id')}, its {RESULT} that of run "
+            f"{result.get('run_id')}; take a whole copy of one run"
+        )
+
+
 def _result(checkpoint: str) -> Mapping[str, Any]:
     """result.json of a completed training run; {} where the checkpoint is no run directory."""
     file = Path(checkpoint).expanduser() / RESULT
@@ -110,8 +120,13 @@ def _result(checkpoint: str) -> Mapping[str, Any]:
         return {}
     try:
         result = json.loads(file.read_text())
-    except ValueError:
-        raise InputError(f"{KEY}={checkpoint}: its {RESULT} cannot be read") from None
+        if not isinstance(result, dict):
+            raise ValueError
+    except (OSError, ValueError):
+        raise InputError(
+            f"{KEY}={checkpoint}: its {RESULT} cannot be read; take a whole copy of the run, or "
+            "its model directory"
+        ) from None
     if result.get("status") != "completed" or not (file.parent / "model").is_dir():
         state = result.get("status") if result.get("status") != "completed" else "without a model"
         raise InputError(

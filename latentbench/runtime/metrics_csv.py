@@ -53,6 +53,8 @@ class MetricsCsv(Logger):
         Raises InputError where a row that is kept is torn or missing.
         """
         rows = read_rows(self.path) if self.columns else []
+        if rows and not self.path.read_bytes().endswith(b"\n"):
+            del rows[-1]
         kept = list(itertools.takewhile(lambda row: _step_of(row, self.columns) <= step, rows))
         for place, row in enumerate(kept):
             if int(row["step"]) != place + 1:

@@ -139,7 +139,7 @@ def compare(
 
 
 def convert_ok(*arguments: str) -> None:
-    assert main([*arguments, "tokenizer=character"]) == 0
+    assert main([*arguments, "tokenizer=character", f"blocks={LAYERS}"]) == 0
 
 
 # -- Coconut ---------------------------------------------------------------------------------------
@@ -373,6 +373,9 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     state = coconut_state(model)
     del state["base_causallm.transformer.h.1.mlp.c_fc.bias"]
     torch.save(state, short)
+    told = ("heads=4", "tokenizer=character", "blocks=2")
+    topless = tmp_path / "topless.bin"
+    torch.save({n: t for n, t in coconut_state(model).items() if ".h.1." not in n}, topless)
     half = tmp_path / "half.bin"
     lora, _ = codi_state(random_gpt2(BASE + 3, seed=3), published_projector(4), 5)
     torch.save({n: t for n, t in lora.items() if "c_fc.lora_B" not in n}, half)
@@ -385,8 +388,8 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         (): None,
         ("from=codi", f"source={half}", out): "lora_A.default.weight but no",
         ("from=coconut_pt", f"source={placeless}", out): "it lacks transformer.wpe.weight",
-        ("from=coconut_pt", f"source={uneven}", out, "heads=4", "tokenizer=character"): "one width",
-        ("from=coconut_pt", f"source={good}", f"out={good}/o", "heads=4", "tokenizer=character"): (
+        ("from=coconut_pt", f"source={uneven}", out, *told): "one width",
+        ("from=coconut_pt", f"source={good}", f"out={good}/o", *told): (
             "cannot be written (File exists)"
         ),
         ("from=coconut_pt", out): "source has no value",
@@ -397,10 +400,24 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("from=coconut_pt", f"source={llama}", out): "no GPT-2 weights",
         ("from=coconut_pt", f"source={torn}", out): "cannot be read as tensors",
         ("from=coconut_pt", f"source={untied}", out): "lm_head.weight differs",
-        ("from=coconut_pt", f"source={short}", out, "heads=4", "tokenizer=character"): "lacks",
+        ("from=coconut_pt", f"source={short}", out, *told): "lacks",
+        (
+            "from=coconut_pt",
+            f"source={topless}",
+            out,
+            *told,
+        ): "2 blocks it lacks transformer.h.1",
+        ("from=coconut_pt", f"source={good}", out): "set blocks=<number> (2 are in the file)",
+        ("from=coconut_pt", f"source={good}", out, "blocks=1"): "has beyond them transformer.h.1",
         ("from=coconut_pt", "source=/nowhere/x", out): "source=/nowhere/x: no such file",
         ("from=coconut_pt", f"source={tmp_path / 'o' / 'p'}", out): "no such file",
-        ("from=coconut_pt", f"source={good}", out, "heads=5"): "heads=5: does not divide",
+        (
+            "from=coconut_pt",
+            f"source={good}",
+            out,
+            "heads=5",
+            "blocks=2",
+        ): "heads=5: does not",
         ("from=coconut_pt", f"source={good}", out, "heads=x"): "heads=x: must be a number",
         ("from=coconut_pt", f"source={good}", out, "latents=-1"): "latents=-1",
         ("from=coconut_pt", f"source={good}", f"out={tmp_path}"): "exists already",
@@ -434,6 +451,7 @@ def test_a_tokenizer_with_other_rows_is_refused(
         f"out={tmp_path / 'o'}",
         "tokenizer=character",
         "heads=4",
+        "blocks=2",
     )
     assert f"{BASE + 3} tokens" in line and f"{BASE + 4} rows" in line
 

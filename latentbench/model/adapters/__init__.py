@@ -16,11 +16,13 @@ import torch
 @dataclass(frozen=True)
 class Options:
     """What a source may leave open: `latents` (null: the adapter's own), attention `heads` (null:
-    64 features each, as in all sizes of GPT-2), `alpha` of LoRA."""
+    64 features each, as in all sizes of GPT-2), `alpha` of LoRA, `blocks` (null: as many as the
+    config.json beside the file or the published GPT-2 of that width has)."""
 
     latents: int | None = None
     heads: int | None = None
     alpha: float = 32.0
+    blocks: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ WRAPPERS = ("_fsdp_wrapped_module.", "_orig_mod.", "module.")
 # Buffers of older transformers, constants that are no weights.
 CONSTANT = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)$")
 WIDTH_OF_A_HEAD = 64
+BLOCKS = {768: 12, 1024: 24, 1280: 36, 1600: 48}  # of the published GPT-2s, by their width
 # From whose shapes the size of a GPT-2 is read.
 NEEDED = ("h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight", "wte.weight", "wpe.weight")
 
@@ -79,10 +81,12 @@ def below(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
 
 
-def gpt2(state: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+def gpt2(
+    state: Mapping[str, torch.Tensor], source: str, blocks: int | None
+) -> dict[str, torch.Tensor]:
     """The weights of a GPT-2 in float32, its head left to the embeddings it is tied to.
 
-    Raises InputError where it is no GPT-2, or its head is not tied.
+    Raises InputError where it is no GPT-2, lacks a block or its head is not tied.
     """
     kept = {n: t.float() for n, t in state.items() if not CONSTANT.search(n)}
     head = kept.pop("lm_head.weight", None)
@@ -97,7 +101,37 @@ def gpt2(state: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tens
         raise InputError(
             f"source={source}: its lm_head.weight differs from its embeddings; GPT-2 has one matrix"
         )
+    _check_blocks(kept, source, blocks)
     return kept
+
+
+def _check_blocks(state: Mapping[str, torch.Tensor], source: str, blocks: int | None) -> None:
+    """Refuse a file without all blocks: one that lacks its top is a smaller model by its looks."""
+    width = state["transformer.wte.weight"].shape[1]
+    expected = blocks or _recorded_blocks(Path(source).expanduser()) or BLOCKS.get(width)
+    found = {int(name.split(".")[2]) for name in state if name.startswith("transformer.h.")}
+    if expected is None:
+        raise InputError(
+            f"source={source}: no published GPT-2 has the width {width}, and no config.json says "
+            f"how many blocks this one has; set blocks=<number> ({len(found)} are in the file)"
+        )
+    wrong = sorted(set(range(expected)) ^ found)
+    if wrong:
+        kind = "lacks" if wrong[0] not in found else "has beyond them"
+        raise InputError(
+            f"source={source}: of {expected} blocks it {kind} transformer.h.{wrong[0]} "
+            f"({len(wrong)} in all); take a whole file, or set blocks=<number>"
+        )
+
+
+def _recorded_blocks(path: Path) -> int | None:
+    """What a config.json beside the weights says."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        count = json.loads(file.read_text()).get("n_layer") if file.is_file() else None
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); copy it anew") from error
+    return count if isinstance(count, int) else None
 
 
 def heads_of(state: Mapping[str, torch.Tensor], heads: int | None) -> int:

@@ -35,7 +35,7 @@ def from_state(
             f"source={source}: no tensor begins with base_causallm.; a Coconut checkpoint was "
             "expected"
         )
-    weights = gpt2(base, source)
+    weights = gpt2(base, source, options.blocks)
     return Converted(
         state=weights,
         heads=heads_of(weights, options.heads),

@@ -36,7 +36,7 @@ def from_state(
         raise InputError(
             f"source={source}: no tensor begins with codi.; a CODI checkpoint was expected"
         )
-    weights = gpt2(merged(base, options.alpha, source), source)
+    weights = gpt2(merged(base, options.alpha, source), source, options.blocks)
     carrier = projector(state, PROJECTOR, source)
     return Converted(
         state=_with_row_for_latent(weights),

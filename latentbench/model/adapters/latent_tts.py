@@ -17,7 +17,8 @@ def convert(source: str, revision: str | None, options: Options) -> Converted:
     state = read(find(source, revision, FILES))
     thinks_through_projector = any(name.startswith("projector.") for name in state)
     carrier = codi.projector(state, PROJECTOR, source) if thinks_through_projector else {}
-    weights = gpt2({n: t for n, t in state.items() if not n.startswith("projector.")}, source)
+    kept = {n: t for n, t in state.items() if not n.startswith("projector.")}
+    weights = gpt2(kept, source, options.blocks)
     return Converted(
         state=weights,
         heads=heads_of(weights, options.heads),
