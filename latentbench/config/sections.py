@@ -507,7 +507,7 @@ def _check_numbers(config: Config) -> None:
             "and _ . + - alone, a letter or digit first"
         )
     for key, value in (("sft.lr", config.sft.lr), ("rl.lr", config.rl.lr)):
-        if not 0 < value < float("inf"):
+        if not 0 < value < 1e35:  # beyond it a step is no 32-bit number
             raise InputError(f"{key}={value}: a learning rate is above 0, for example 1e-4")
     if len(config.sft.betas) != 2:
         raise InputError(f"sft.betas={config.sft.betas}: AdamW has two, for example [0.9,0.999]")

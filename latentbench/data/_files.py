@@ -57,6 +57,11 @@ def iterate_rows(content: bytes, path: Path) -> Iterator[tuple[int, str]]:
     """
     lines = content.removeprefix(_BYTE_ORDER_MARK).rstrip(b"\r\n").split(b"\n")
     for number, line in enumerate(lines, start=1):
+        if b"\r" in line[:-1]:
+            raise InputError(
+                f"{path}:{number}: a carriage return inside the row; save the file with line feeds "
+                "(\\n) as line ends"
+            )
         try:
             yield number, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,10 @@ from latentbench.data._overlap import check_disjoint, splits_digest
 from latentbench.data._rows import boxed, decode, gold, iterate_records, make_item, text
 from latentbench.errors import InputError, shorten
 from latentbench.records import SPLITS, Item, Splits
+
+log = logging.getLogger(__name__)
+
+OTHER_ANSWER = "repeated with another answer"
 
 # A row to an Item; None for a row that is no question of the benchmark (GSM-Plus has such).
 Parse = Callable[[Any, str], Item | None]
@@ -148,14 +153,15 @@ class Published(DataSet):
         """The splits asked for; the others, and those that the set does not publish, are empty."""
         parts = self.parts_of(splits)
         found, sources = self._from_hub(parts) if self.root is None else self._from_files(parts)
-        counts = {"repeated": 0, "repeated with another answer": 0, "no question": 0}
+        counts = {"repeated": 0, OTHER_ANSWER: 0, "no question": 0}
         items: dict[str, list[Item]] = {}
         for split in SPLITS:
             asked = [item for item in found[split] if item is not None]
             counts["no question"] += len(found[split]) - len(asked)
             items[split], repeated, conflicting = without_repeats(asked)
             counts["repeated"] += repeated
-            counts["repeated with another answer"] += conflicting
+            counts[OTHER_ANSWER] += len(conflicting)
+            tell_conflicts(f"data={self.name}: {split}", conflicting)
         items = self.arranged(items)
         chosen = {split: items[split] if split in splits else [] for split in SPLITS}
         loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
@@ -290,14 +296,33 @@ def full_or_part(rows: int, part: int, sha256: str) -> tuple[Edition, ...]:
     return Edition(rows, None, "full"), Edition(part, sha256, "70 % subset")
 
 
-def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
-    """The first item of each question, how many others there were, and how many of those had
-    another answer."""
+def without_repeats(
+    items: Sequence[Item],
+) -> tuple[list[Item], int, list[tuple[Item, Item]]]:
+    """The first item of each question, how many others there were, and those of them that have
+    another answer, each behind the one that is kept."""
     first: dict[str, Item] = {}
-    conflicting = 0
+    conflicting = []
     for item in items:
-        conflicting += first.setdefault(item.question, item).answer != item.answer
+        kept = first.setdefault(item.question, item)
+        if kept.answer != item.answer:
+            conflicting.append((kept, item))
     return list(first.values()), len(items) - len(first), conflicting
+
+
+def tell_conflicts(where: str, conflicting: Sequence[tuple[Item, Item]]) -> None:
+    """Say which answer of two to one question is taken."""
+    if conflicting:
+        kept, dropped = conflicting[0]
+        log.warning(
+            "%s: %d rows give another answer to a question that stood before; the first "
+            "is kept, e.g. of %s it is %s and not %s",
+            where,
+            len(conflicting),
+            shorten(kept.question),
+            kept.answer,
+            dropped.answer,
+        )
 
 
 def refuse_repeats(items: Sequence[Item], where: str) -> None:

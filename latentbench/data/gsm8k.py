@@ -13,12 +13,14 @@ from latentbench.data import DataSet
 from latentbench.data._files import iterate_rows, locate, unpack
 from latentbench.data._overlap import check_disjoint, normalise, splits_digest
 from latentbench.data._published import (
+    OTHER_ANSWER,
     Edition,
     File,
     HubSplit,
     read_file,
     read_hub,
     refuse_repeats,
+    tell_conflicts,
     without_repeats,
 )
 from latentbench.data._rows import decode, make_item, text, texts
@@ -52,9 +54,10 @@ def parse_line(row: str, where: str, words: bool = False) -> Item:
     is parted into sentences. Raises InputError, which begins with `where`.
     """
     question, bars, rest = row.partition("||")
-    if not bars:
+    if not bars or "||" in rest:
         raise InputError(
-            f"{where}: no '||' in {shorten(row)}; rows read 'question||<<steps>> #### answer'"
+            f"{where}: {'no' if not bars else 'more than one'} '||' in {shorten(row)}; rows read "
+            "'question||<<steps>> #### answer'"
         )
     worked, answer = _split_answer(rest, where)
     worked = worked.strip()
@@ -65,6 +68,11 @@ def parse_line(row: str, where: str, words: bool = False) -> Item:
                 f"such as {WORDS_TRAIN}"
             )
         return _item(question, _BETWEEN_SENTENCES.split(worked) if worked else [], answer, where)
+    if ">><<" in worked:
+        raise InputError(
+            f"{where}: two steps without a blank between them: {shorten(worked)}; write "
+            "'<<...>> <<...>>'"
+        )
     if worked and not _STEP.search(worked):
         raise InputError(
             f"{where}: steps in words, not in <<...>>: {shorten(worked)}; use the formula "
@@ -108,11 +116,11 @@ def _questions(read: Sequence[Item | None]) -> list[Item]:
 
 
 def _split_answer(worked: str, where: str) -> tuple[str, str]:
-    body, mark, answer = worked.rpartition(_ANSWER_MARK)
-    if not mark:
+    body, mark, answer = worked.partition(_ANSWER_MARK)
+    if not mark or "#" in answer:
         raise InputError(
-            f"{where}: no '{_ANSWER_MARK}' in {shorten(worked)}; rows end in "
-            f"'{_ANSWER_MARK} answer'"
+            f"{where}: {'no' if not mark else 'more than one'} '{_ANSWER_MARK}' in "
+            f"{shorten(worked)}; rows end in '{_ANSWER_MARK} answer'"
         )
     return body, answer
 
@@ -252,7 +260,8 @@ class Gsm8k(DataSet):
         items, sources, names = (
             self._from_hub(read) if self.root is None else self._from_files(read)
         )
-        train, repeated, _ = without_repeats(items["train"])
+        train, repeated, conflicting = without_repeats(items["train"])
+        tell_conflicts(f"data={self.name}", conflicting)
         items["train"] = self._without_overlap(train, items["validation"], items["test"])
         chosen = {split: items[split] if split in splits else [] for split in SPLITS}
         loaded = Splits(chosen["train"], chosen["validation"], chosen["test"])
@@ -260,7 +269,11 @@ class Gsm8k(DataSet):
         check_disjoint(loaded, names, way_out)
         provenance = {
             **sources,
-            "dropped": {"repeated": repeated, "overlap": len(train) - len(items["train"])},
+            "dropped": {
+                "repeated": repeated,
+                OTHER_ANSWER: len(conflicting),
+                "overlap": len(train) - len(items["train"]),
+            },
             "counts": {split: len(getattr(loaded, split)) for split in SPLITS},
             "digest": splits_digest(loaded),
         }

@@ -215,6 +215,7 @@ def _identity(examination: Examination, weights: str) -> str:
         repr(policy.noise),
         policy.latents,
         list(policy.forbidden),
+        list(policy.ends),
         [[p.uid, list(p.ids), p.cue, p.gold] for p in benchmark.prompts],
         list(benchmark.grader),
         protocol,

@@ -50,6 +50,14 @@ class Backbone:
         return tuple(sorted({*_unwritable(self.markers), *beyond} - {self.markers.eos}))
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """What ends a text beside the tokenizer's own end: chat models name several."""
+        named = self.model.generation_config.eos_token_id
+        several = named if isinstance(named, list) else [] if named is None else [named]
+        known = range(self.model.config.vocab_size)
+        return tuple(sorted({end for end in several if end in known} - {self.markers.eos}))
+
+    @property
     def positions(self) -> int:
         return self.model.config.max_position_embeddings
 

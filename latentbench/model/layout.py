@@ -39,7 +39,21 @@ class Layout:
 
     @cached_property
     def _question_ids(self) -> Callable[[str], tuple[int, ...]]:
-        return lru_cache(_REMEMBERED)(lambda text: tuple(self.tokenizer(text)["input_ids"]))
+        return lru_cache(_REMEMBERED)(
+            lambda text: self._without_end(self.tokenizer(text)["input_ids"])
+        )
+
+    @cached_property
+    def _appended(self) -> int:
+        """How many tokens the tokenizer puts behind a text; an end of text would stand between the
+        question and the latent slots."""
+        bare = self.tokenizer("1", add_special_tokens=False)["input_ids"]
+        dressed = self.tokenizer("1")["input_ids"]
+        lead = next(n for n in range(len(dressed)) if dressed[n : n + len(bare)] == bare)
+        return len(dressed) - lead - len(bare)
+
+    def _without_end(self, ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(ids[: len(ids) - self._appended])
 
     @cached_property
     def _piece_ids(self) -> Callable[[str], tuple[int, ...]]:
@@ -62,7 +76,10 @@ class Layout:
         for part in _parts(items):
             questions = [item.question + self.template.question_end for item in part]
             rows = self.tokenizer(questions)["input_ids"]
-            prompts += [self._prompt(item, ids) for item, ids in zip(part, rows, strict=True)]
+            prompts += [
+                self._prompt(item, self._without_end(ids))
+                for item, ids in zip(part, rows, strict=True)
+            ]
         return prompts
 
     def text(self, item: Item, steps: Sequence[str]) -> tuple[int, ...]:

@@ -71,7 +71,8 @@ class Policy:
     """The model with its carrier, its noise and the tokens that it may not write.
 
     `forbidden` ids (padding and the latent markers) have probability zero in sampling and scoring
-    alike. `latent` is the id of the token that stands for a latent slot.
+    alike. `latent` is the id of the token that stands for a latent slot. An answer ends with `eos`,
+    which is also what SFT writes, or with one of the further `ends` that the model itself has.
     """
 
     model: Any
@@ -81,6 +82,7 @@ class Policy:
     eos: int
     forbidden: tuple[int, ...] = ()
     latent: int = 0
+    ends: tuple[int, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +184,7 @@ class Policy:
         log_probs = torch.zeros(ids.shape, device=cue.device, dtype=precision)
         entropy = torch.zeros_like(log_probs)
         effects = self.noise.effects(record, ANSWER)
-        tokens = cue
+        tokens, ends = cue, torch.tensor([self.eos, *self.ends], device=cue.device)
         for step in range(decoding.budget):
             vectors = self.model.get_input_embeddings()(tokens[:, None])
             state, hidden = self._append(state, vectors, None, effects)
@@ -196,14 +198,15 @@ class Policy:
             mask[rows, step] = 1
             log_probs[rows, step] = law.gather(1, tokens[:, None])[:, 0]
             entropy[rows, step] = torch.special.entr(law.exp()).sum(dim=-1)
-            alive = (tokens != self.eos).nonzero()[:, 0]
+            alive = torch.isin(tokens, ends, invert=True).nonzero()[:, 0]
             if len(alive) == 0:
                 break
             if len(alive) < len(rows):
                 state, rows, tokens = state.rows(alive), rows[alive], tokens[alive]
                 record = record.rows(alive)
                 effects = self.noise.effects(record, ANSWER)
-        truncated = (mask.sum(dim=1) == decoding.budget) & (ids[:, -1] != self.eos)
+        unended = torch.isin(ids[:, -1], ends, invert=True)
+        truncated = (mask.sum(dim=1) == decoding.budget) & unended
         width = max(int(mask.sum(dim=1).max()), 1)
         text = Text(ids[:, :width], mask[:, :width])
         return Answers(text, log_probs[:, :width], entropy[:, :width], truncated)

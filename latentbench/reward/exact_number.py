@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from latentbench.errors import InputError, shorten
 from latentbench.reward import Reward
 from latentbench.reward._marker import after_marker, check_marker
-from latentbench.reward._number import canonical
+from latentbench.reward._number import canonical, only
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class ExactNumber(Reward):
 
     def check_gold(self, gold: str) -> None:
         """Raise InputError for a gold answer that no text could ever match."""
-        if canonical(gold, at_start=True) is None:
+        if only(gold) is None:
             raise InputError(
-                f"gold answer {shorten(gold)}: not a number; reward=exact_number needs "
-                "numeric answers"
+                f"gold answer {shorten(gold)}: not one number to its end, as reward=exact_number "
+                "needs; math_verify or exact_string could read it"
             )
 
     def __call__(self, text: str, gold: str) -> float:
         found = self.extract(text)
-        return float(found is not None and found == canonical(gold, at_start=True))
+        return float(found is not None and found == only(gold))

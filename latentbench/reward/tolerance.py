@@ -13,7 +13,9 @@ from fractions import Fraction
 from latentbench.errors import InputError, shorten
 from latentbench.reward import Reward
 from latentbench.reward._marker import after_marker, check_marker
-from latentbench.reward._number import canonical
+from latentbench.reward._number import canonical, only
+
+_BELOW_HALF = 0.49
 
 
 def _float(spelling: str) -> float:
@@ -29,7 +31,8 @@ def _float(spelling: str) -> float:
 
 @dataclass(frozen=True)
 class Tolerance(Reward):
-    """1.0 when |x - gold| <= max(`relative` |gold|, `absolute`) in float64, else 0.0.
+    """1.0 when |x - gold| <= max(`relative` |gold|, `absolute`) in float64, else 0.0; for a whole
+    gold answer the allowance stays below one half, so that no other whole number is right.
 
     x is the first number after the last `marker`, read as `exact_number` reads it. What is no
     number or exceeds float64 matches nothing, and a gold answer of 0 has only `absolute`. The
@@ -55,18 +58,21 @@ class Tolerance(Reward):
 
     def check_gold(self, gold: str) -> None:
         """Raise InputError for a gold answer that no text could ever match."""
-        spelling = canonical(gold, at_start=True)
+        spelling = only(gold)
         if spelling is None or not math.isfinite(_float(spelling)):
             raise InputError(
-                f"gold answer {shorten(gold)}: not a finite number; reward=tolerance needs "
-                "numeric answers"
+                f"gold answer {shorten(gold)}: not one finite number to its end, as "
+                "reward=tolerance needs; math_verify or exact_string could read it"
             )
 
     def __call__(self, text: str, gold: str) -> float:
-        found, wanted = self.extract(text), canonical(gold, at_start=True)
+        found, wanted = self.extract(text), only(gold)
         if found is None or wanted is None:
             return 0.0
         x, target = _float(found), _float(wanted)
         if not (math.isfinite(x) and math.isfinite(target)):
             return 0.0
-        return float(abs(x - target) <= max(self.relative * abs(target), self.absolute))
+        allowed = max(self.relative * abs(target), self.absolute)
+        if target.is_integer():
+            allowed = min(allowed, _BELOW_HALF)
+        return float(abs(x - target) <= allowed)

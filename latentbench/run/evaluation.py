@@ -202,6 +202,7 @@ def _policy(checkpoint: TrainedModel, backbone: Backbone) -> Policy:
         eos=backbone.markers.eos,
         forbidden=backbone.forbidden,
         latent=backbone.markers.latent,
+        ends=backbone.ends,
     )
 
 

@@ -227,6 +227,7 @@ def policy_of(config: Config, backbone: Backbone, noise: Any) -> Policy:
         eos=backbone.markers.eos,
         forbidden=backbone.forbidden,
         latent=backbone.markers.latent,
+        ends=backbone.ends,
     )
 
 

@@ -191,7 +191,11 @@ def test_without_the_full_file_both_parts_are_needed(root: Path) -> None:
     write(root / f"{REDUCED_TRAIN[1]}.gz", "Seven?|| #### 7\n" + TRAIN_ROW)
     splits = gsm8k(root).load()
     assert [item.question for item in splits.train] == ["Two plus three?", "Six?", "Seven?"]
-    assert splits.provenance["dropped"] == {"repeated": 1, "overlap": 0}
+    assert splits.provenance["dropped"] == {
+        "repeated": 1,
+        "repeated with another answer": 0,
+        "overlap": 0,
+    }
     assert "not the 385620 rows" in splits.provenance["remark"]
 
 
@@ -417,7 +421,11 @@ def test_a_split_is_the_same_by_itself(root: Path) -> None:
 def test_the_published_files() -> None:
     splits = Gsm8k(root=str(SHARED)).load()
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [9915, 500, 1319]
-    assert splits.provenance["dropped"] == {"repeated": 58, "overlap": 0}
+    assert splits.provenance["dropped"] == {
+        "repeated": 58,
+        "repeated with another answer": 0,
+        "overlap": 0,
+    }
     assert len({item.uid for item in splits.train}) == 9915
     assert sum(not item.steps for item in splits.test) == 18
     assert sum(item.answer == "2/5" for item in splits.train) == 1

@@ -199,7 +199,7 @@ def test_gold_numbers_pass(gold: str) -> None:
 
 @pytest.mark.parametrize(
     "gold",
-    ["", "five", "x = 3", "# 3", "1/0", "\u00b2", "1,00", "1 000", "5*10", "- 5", "\\frac{1}{2}"],
+    ["", "five", "x = 3", "# 3", "1/0", "\u00b2", "1,00", "1 000", "5*10", "- 5", "\\frac{1}{0}"],
 )
 def test_gold_that_is_no_number_is_named(gold: str) -> None:
     with pytest.raises(InputError) as caught:
