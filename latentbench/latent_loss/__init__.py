@@ -16,10 +16,12 @@ import torch
 
 class LatentLoss(Protocol):
     """`scores` says whether latent slots are actions at all. `on_policy` slots have no ratio: their
-    old log-probability is always the present one."""
+    old log-probability is always the present one. With `fixed_inputs` the vectors of prompts and
+    text are stored like the thoughts, and the embeddings are trained through the head alone."""
 
     scores: ClassVar[bool]
     on_policy: ClassVar[bool]
+    fixed_inputs: bool = False
 
     def log_probs(
         self, current: torch.Tensor, choice: Mapping[str, torch.Tensor], advantages: torch.Tensor

@@ -21,12 +21,13 @@ from typing import ClassVar
 import torch
 
 from latentbench.errors import refuse_unknown
+from latentbench.latent_loss import LatentLoss
 
 RULES = ("off", "official", "signed")
 
 
 @dataclass(frozen=True)
-class GumbelSurrogate:
+class GumbelSurrogate(LatentLoss):
     ste: str = "official"
 
     scores: ClassVar[bool] = True

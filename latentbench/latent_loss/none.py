@@ -8,9 +8,11 @@ from typing import ClassVar
 
 import torch
 
+from latentbench.latent_loss import LatentLoss
+
 
 @dataclass(frozen=True)
-class None_:
+class None_(LatentLoss):
     scores: ClassVar[bool] = False
     on_policy: ClassVar[bool] = False
 

@@ -4,7 +4,7 @@ A slot's soft label z is scored by its cross-entropy with the model's law: the l
 A * CE(z, p) = -A * sum_v z_v log p_v.
 
 The descent direction at the slot's logits is A (z - p). No ratio and no clipping; with one-hot z it
-is the policy gradient of the token.
+is the policy gradient of the token. The official trainer feeds stored vectors at every position.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from typing import ClassVar
 
 import torch
 
+from latentbench.latent_loss import LatentLoss
+
 
 @dataclass(frozen=True)
-class SoftCe:
+class SoftCe(LatentLoss):
+    fixed_inputs: bool = True
+
     scores: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
 

@@ -265,7 +265,7 @@ def set_dropout(model: Any, rate: float) -> None:
 
 def train_only(model: Any, which: str) -> None:
     """Freeze what is not to be trained: nothing (`all`), the embeddings and the LM head
-    (`no_embeddings`), or all but the value projections (`value_projections`)."""
+    (`no_embeddings`), or all but the weights of the value projections (`value_projections`)."""
     for parameter in model.parameters():
         parameter.requires_grad_(which != "value_projections")
     if which == "no_embeddings":
@@ -273,10 +273,10 @@ def train_only(model: Any, which: str) -> None:
         model.get_output_embeddings().weight.requires_grad_(False)
     if which == "value_projections":
         for place in value_projections(model).values():
-            for parameter in place.module.parameters():
-                parameter.requires_grad_(True)
-                if place.start:  # query and key stand in the same map
-                    parameter.register_hook(_columns_from(place.start))
+            weight: Any = place.module.weight  # not its bias, as in SVP
+            weight.requires_grad_(True)
+            if place.start:  # query and key stand in the same map
+                weight.register_hook(_columns_from(place.start))
 
 
 def _columns_from(start: int) -> Any:

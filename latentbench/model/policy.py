@@ -72,7 +72,9 @@ class Policy:
 
     `forbidden` ids (padding and the latent markers) have probability zero in sampling and scoring
     alike. `latent` is the id of the token that stands for a latent slot. An answer ends with `eos`,
-    which is also what SFT writes, or with one of the further `ends` that the model itself has.
+    which is also what SFT writes, or with one of the further `ends` that the model itself has. With
+    `fixed_inputs` the vectors of prompts and text are fed as they are: the embeddings get no
+    gradient through them.
     """
 
     model: Any
@@ -83,6 +85,7 @@ class Policy:
     forbidden: tuple[int, ...] = ()
     latent: int = 0
     ends: tuple[int, ...] = ()
+    fixed_inputs: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -98,6 +101,10 @@ class Policy:
             sites["scores"] = Site(self.model.get_output_embeddings().weight.shape[0])
         return sites | {"thought": Site(width)}
 
+    def _vectors(self, ids: torch.Tensor) -> torch.Tensor:
+        vectors = self.model.get_input_embeddings()(ids)
+        return vectors.detach() if self.fixed_inputs else vectors
+
     def under(self, noise: NoiseSource) -> Policy:
         """The same policy under another noise source."""
         return replace(self, noise=noise)
@@ -107,7 +114,7 @@ class Policy:
     def prefill(self, prompts: PromptBatch, record: NoiseRecord) -> State:
         """Run the prompts once. The last hidden state is the first thought's source."""
         position = (prompts.mask.cumsum(dim=1) - 1).clamp(min=0)
-        vectors = self.model.get_input_embeddings()(prompts.ids)
+        vectors = self._vectors(prompts.ids)
         empty = State(None, vectors[:, -1], prompts.mask[:, :0], position[:, 0])
         effects = self.noise.effects(record, PROMPT)
         return self._advance(empty, vectors, prompts.mask, position, effects)[0]
@@ -186,7 +193,7 @@ class Policy:
         effects = self.noise.effects(record, ANSWER)
         tokens, ends = cue, torch.tensor([self.eos, *self.ends], device=cue.device)
         for step in range(decoding.budget):
-            vectors = self.model.get_input_embeddings()(tokens[:, None])
+            vectors = self._vectors(tokens[:, None])
             state, hidden = self._append(state, vectors, None, effects)
             law = self.log_law(hidden[:, -1], decoding.temperature)
             if decoding.temperature == 0.0:
@@ -221,7 +228,8 @@ class Policy:
     def read_layers(
         self, state: State, cue: torch.Tensor, record: NoiseRecord, text: Text
     ) -> torch.Tensor:
-        """`read` in every block [layer, row, token, feature]; the last after the final norm."""
+        """`read` of the embeddings and every block [1 + layer, row, token, feature]; the last after
+        the final norm."""
         return self._read(state, cue, record, text, True)
 
     def _read(
@@ -229,7 +237,7 @@ class Policy:
     ) -> torch.Tensor:
         inputs = torch.cat([cue[:, None], text.ids[:, :-1]], dim=1)
         seen = torch.cat([torch.ones_like(cue)[:, None], text.mask[:, :-1]], dim=1)
-        vectors = self.model.get_input_embeddings()(inputs)
+        vectors = self._vectors(inputs)
         effects = self.noise.effects(record, ANSWER)
         return self._append(state, vectors, seen, effects, every_layer)[1]
 
@@ -312,7 +320,7 @@ class Policy:
             )
         hidden = output.last_hidden_state
         state = State(cache, hidden[:, -1], mask, position[:, -1] + 1)
-        return state, torch.stack(output.hidden_states[1:]) if every_layer else hidden
+        return state, torch.stack(output.hidden_states) if every_layer else hidden
 
 
 @functools.cache

@@ -56,15 +56,15 @@ class Gain:
 class NoiseSource(Protocol):
     """What a noise source has; a subclass takes over what is written out here.
 
-    `acts_on` lists the kinds of sites that it needs. `replayed` is False for a negative control
-    whose draws are not in its record and come anew at every forward. `strength` names the field
+    `acts_on` lists the kinds of sites that it needs. `replayed` is False for a negative control,
+    which is scored under other draws than it was rolled out with. `strength` names the field
     that calibration turns, `scope` the phases that it acts in where that can be chosen, `top_k` how
     many token types its filter lets through. `gumbel_margins` says that it adds draws to the law of
     a mixture and does nothing else, so that a slot's margins are draws too.
     """
 
     acts_on: ClassVar[tuple[str, ...]]
-    replayed: ClassVar[bool] = True
+    replayed: bool = True
     strength: ClassVar[str | None] = None
     gumbel_margins: ClassVar[bool] = False
     scope: str | None = None

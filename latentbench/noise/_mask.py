@@ -42,7 +42,8 @@ class FeatureMask(NoiseSource):
     `schedule` moves p from `rate` to `rate_end` over `rate_updates` updates. `pairs` couples
     rollouts 2j and 2j+1 of a group: `antithetic` gives them u and 1-u, so that (for p up to 1/2) no
     feature is dropped in both, and at p = 1/2 one mask is the other's complement; `same` gives them
-    one mask, so that the two halves of a group differ in their answers alone.
+    one mask, so that the two halves of a group differ in their answers alone. With `replayed`
+    false an update scores each rollout under another draw: the control for what replay is worth.
     """
 
     rate: float = 0.2
@@ -53,6 +54,7 @@ class FeatureMask(NoiseSource):
     schedule: str = "constant"
     rate_end: float = 0.0
     rate_updates: int | None = None
+    replayed: bool = True
 
     acts_on: ClassVar[tuple[str, ...]] = ()  # sites that every model has
     strength: ClassVar[str | None] = "rate"
@@ -102,7 +104,7 @@ class FeatureMask(NoiseSource):
 
     def _rate_of(self, key: Key) -> float:
         """The rate of a draw: that of its update, and at test that of the schedule's end."""
-        training = key.purpose is Purpose.NOISE
+        training = key.purpose in (Purpose.NOISE, Purpose.FRESH)
         return self.rate_at(key.step if training else self.rate_updates or 0)
 
     def draw(self, keys: Sequence[Key], sites: Mapping[str, Site], latents: int) -> NoiseRecord:

@@ -1,8 +1,9 @@
 """The negative control: ordinary dropout on both residual branches, as `model.train()` would have
 it: fresh masks at every forward, position and call, and NOT replayed.
 
-The update then scores a rollout under other masks than it was made with: the ratio is not 1 at the
-old parameters, its variance does not vanish, and the estimator is biased.
+The update scores a rollout under other masks than it was made with, against the log-probabilities
+of the sampler: the ratio is not 1 at the old parameters, clipping fires at random, and the
+estimator is biased.
 """
 
 from __future__ import annotations

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 class SftLoss(Protocol):
-    """`needs` lists the optional fields of SftRow that a loss reads: `targets`, `written`.
+    """`needs` lists what a loss reads of a row beside its text: `targets`, `written` (the whole
+    text), `written but the last` (all steps but one).
     `by_micro_batch` says whether the loss of a batch depends on how it is cut into micro-batches,
     so that `sft.micro_batch` makes another model.
     """
 
-    needs: ClassVar[tuple[str, ...]]
     by_micro_batch: ClassVar[bool]
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     def __call__(
         self, policy: Policy, rows: Sequence[SftRow], batch: Sequence[SftRow], pad: int

@@ -3,8 +3,10 @@ student with latent slots, L = CE(student) + CE(teacher) + weight * KD.
 
 KD is the smooth L1 distance between the hidden states of student and teacher (detached) at the
 token before the answer, divided by the teacher's deviation over rows and features and averaged over
-the blocks (official model.py, which counts the embeddings as one more). The deviation is, there as
-here, that of one micro-batch, whose size is therefore part of what is computed.
+the blocks and the embedding layer (official model.py). The teacher's text leaves the last step out,
+which mostly holds the answer, so that what is distilled is not the state of copying it (official
+train.py, `include_last_cot` is False). The deviation is, there as here, that of one micro-batch,
+whose size is therefore part of what is computed.
 """
 
 from __future__ import annotations
@@ -25,13 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distill:
-    """Knobs: `weight` of the alignment (20 for GPT-2 in the official script), `teacher_weight`."""
+    """Knobs: `weight` of the alignment (1 in the official GPT-2 scripts, 20 in those of Llama),
+    `teacher_weight`; `last_step`, whether the teacher writes it; `embeddings`, whether their layer
+    is one of those that are aligned."""
 
-    weight: float = 20.0
+    weight: float = 1.0
     teacher_weight: float = 1.0
+    last_step: bool = False
+    embeddings: bool = True
 
-    needs: ClassVar[tuple[str, ...]] = ("written",)
     by_micro_batch: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("written",) if self.last_step else ("written but the last",)
 
     def __post_init__(self) -> None:
         for name in ("weight", "teacher_weight"):
@@ -48,10 +57,11 @@ class Distill:
         tokens = sum(len(row.written) for row in batch)
         loss = summed_cross_entropy(policy, student) / text_tokens(batch)
         loss = loss + self.teacher_weight * summed_cross_entropy(policy, teacher) / tokens
-        goal = _before_answer(teacher, written).detach()
+        first = 0 if self.embeddings else 1
+        goal = _before_answer(teacher, written)[first:].detach()
         spread = goal.std(dim=(1, 2), keepdim=True).clamp(min=1e-6)
         distance = torch.nn.functional.smooth_l1_loss(
-            _before_answer(student, rows), goal, reduction="none"
+            _before_answer(student, rows)[first:], goal, reduction="none"
         )
         return loss + self.weight * (distance / spread).mean(dim=(0, 2)).sum() / len(batch)
 

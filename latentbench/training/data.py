@@ -86,7 +86,7 @@ def sft_rows(
     needs: Sequence[str] = (),
 ) -> list[SftRow]:
     """The batch of one update; a share `mix` of the rows, or of the batches, comes from other
-    stages. `needs` lists the optional fields that the loss reads."""
+    stages. `needs` lists what the loss reads beside the text."""
     rng = Key(seed, Purpose.STAGE, update).generator()
     strays, pick = rng.random(2)
     rows = []
@@ -99,9 +99,10 @@ def sft_rows(
         row = SftRow(latents, layout.prompt(item), layout.text(item, steps))
         if "targets" in needs:
             row = replace(row, targets=slot_targets(layout.step_tokens(item), latents, slots))
-        if "written" in needs:
-            written, answer = layout.text(item, item.steps), layout.answer_tokens(item)
-            row = replace(row, written=written, answer=answer)
+        for need, shown in (("written", None), ("written but the last", -1)):
+            if need in needs:
+                written, answer = layout.text(item, item.steps[:shown]), layout.answer_tokens(item)
+                row = replace(row, written=written, answer=answer)
         rows.append(row)
     return rows
 

@@ -24,6 +24,7 @@ from latentbench.training.update import (
     Objective,
     Scorer,
     advantages_of,
+    drawn_anew,
     kept_groups,
     part_loss,
     replay_gap,
@@ -121,9 +122,10 @@ class RlModule(TrainingModule):
             return {"train/loss": 0.0, "train/grad_norm": 0.0}
         old: list[torch.Tensor] = []
         metrics: dict[str, float] = {}
-        for _ in range(self.config.inner_updates):
+        for turn in range(self.config.inner_updates):
             skipped = self.skipped_updates
-            inner = self.inner_update(rollouts, advantages, telling, old)
+            scored = drawn_anew(rollouts, self.policy, self.seed, self.update, turn)
+            inner = self.inner_update(scored, advantages, telling, old)
             metrics = inner | {key: metrics[key] for key in FIRST_INNER if key in metrics}
             if self.skipped_updates > skipped:
                 break  # nothing has moved: another pass would be the same
@@ -157,7 +159,7 @@ class RlModule(TrainingModule):
             )
             if index == len(old):
                 # Later inner updates have moved away from the rollout by design.
-                old.append(found.log_probs)
+                old.append(found.old)
                 gaps.append(replay_gap(found, part, self.objective.latent_loss))
             self.manual_backward(found.loss)
             for name, value in found.sums.items():

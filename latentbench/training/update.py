@@ -2,9 +2,10 @@
 
 Simplifications, stated: the law that is scored is the law that was sampled; old log-probabilities
 are those of the first replay, so the ratio of the first inner update is 1, and the gap between
-replay and rollout is reported; groups without variance are left out of the replay, which saves time
-and changes nothing, since their advantage is 0 (under a KL penalty they stay in). Where latent
-slots are scored, they stand before the answer's tokens in everything that has a position:
+replay and rollout is reported (noise that is not replayed has the sampler's, as a trainer without
+replay has, and ratios that are not 1); groups without variance are left out of the replay, which
+saves time and changes nothing, since their advantage is 0 (under a KL penalty they stay in). Where
+latent slots are scored, they stand before the answer's tokens in everything that has a position:
 log-probabilities, ratios, advantages.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from latentbench.advantage import Advantage
+from latentbench.keys import Key, Purpose
 from latentbench.latent_loss import LatentLoss
 from latentbench.model.policy import Policy
 from latentbench.policy_loss import PolicyLoss
@@ -120,7 +122,8 @@ class Scorer:
         assert not model.training, "replay in train mode draws dropout that was never sampled"
         prompts = collate_prompts(part.prompts, self.pad, self.policy.device)
         stored = part.thoughts if self.latent_loss.scores else None
-        return self.policy.replay(
+        policy = replace(self.policy, fixed_inputs=self.latent_loss.fixed_inputs)
+        return policy.replay(
             prompts, part.noise, part.answers.text, part.group_size, self.temperature, stored
         )
 
@@ -133,6 +136,21 @@ class Scorer:
             replay.choice_log_probs, part.thoughts.choice, signal[:, : part.latents]
         )
         return torch.cat([latent.to(replay.log_probs.dtype), replay.log_probs], dim=1)
+
+
+def drawn_anew(rollouts: Rollouts, policy: Policy, seed: int, update: int, turn: int) -> Rollouts:
+    """The rollouts as inner update `turn` scores them: under their own noise or, where that is not
+    replayed, under another draw."""
+    if policy.noise.replayed:
+        return rollouts
+    size = rollouts.group_size
+    keys = [
+        Key(seed, Purpose.FRESH, update, prompt.uid, (turn + 1) * size + k)
+        for prompt in rollouts.prompts
+        for k in range(size)
+    ]
+    record = policy.noise.draw(keys, policy.sites(), policy.latents).to(policy.device)
+    return replace(rollouts, noise=record)
 
 
 # -- the loss --------------------------------------------------------------------------------------
@@ -158,10 +176,12 @@ def whole_of(rollouts: Rollouts, latent_loss: LatentLoss) -> Whole:
 
 @dataclass(frozen=True)
 class PartLoss:
-    """`loss` to go downhill on; the present `log_probs`, detached; and `sums` to be reported."""
+    """`loss` to go downhill on; the present `log_probs`, detached; the `old` ones, for the next
+    inner update; and `sums` to be reported."""
 
     loss: torch.Tensor
     log_probs: torch.Tensor
+    old: torch.Tensor
     sums: Mapping[str, torch.Tensor]
 
 
@@ -177,13 +197,16 @@ def part_loss(
 ) -> PartLoss:
     """The share of some groups in the loss of an update.
 
-    `signal` are their advantages [row, position], `old` the log-probabilities of the first replay
-    (None: this is it), `kl` the weight of the penalty towards `reference`.
+    `signal` are their advantages [row, position], `old` the old log-probabilities
+    (None: this is the first replay), `kl` the weight of the penalty towards `reference`.
     """
     latent_loss = objective.latent_loss
     replay = scorer.replay(part)
     log_probs = scorer.log_probs(replay, part, signal)
-    before = log_probs.detach() if old is None else old
+    if old is None:
+        replayed = scorer.policy.noise.replayed
+        old = log_probs.detach() if replayed else sampled_log_probs(part, latent_loss)
+    before = old
     if latent_loss.on_policy:  # latent slots without a ratio have the present ones
         slots = part.latents
         before = torch.cat([log_probs[:, :slots].detach(), before[:, slots:]], dim=1)
@@ -202,7 +225,7 @@ def part_loss(
         penalty = k3_towards(reference, scorer, part, log_probs, signal)
     penalty = penalty / max(whole.penalised, 1)
     sums = {"loss": surrogate.loss, "kl": penalty} | dict(surrogate.sums)
-    return PartLoss(surrogate.loss + kl * penalty, log_probs.detach(), sums)
+    return PartLoss(surrogate.loss + kl * penalty, log_probs.detach(), old, sums)
 
 
 def k3_towards(

@@ -137,12 +137,14 @@ def naive_stored(
     vectors: torch.Tensor,
     text: Sequence[int],
     temperature: float = 1.0,
+    fixed_inputs: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The law before each latent slot [step, token type] at temperature 1, and the log-probability
     of each token of the text [token], with the given vectors in the slots. The row runs again from
-    its start for every slot."""
+    its start for every slot. With `fixed_inputs` the embeddings are trained by the head alone."""
     model = policy.model
     table = model.get_input_embeddings().weight
+    table = table.detach() if fixed_inputs else table
     start = [table[token] for token in prompt.ids]
     slots = [vector.detach() for vector in vectors]
     laws = []

@@ -390,7 +390,8 @@ def naive_positions(policy: Policy, rollouts: Rollouts, method: str) -> list[tor
     """The scores of the slots and then of the tokens of each row, each row alone."""
     scored = []
     for row, (prompt, vectors, text) in enumerate(rows_of(rollouts)):
-        laws, tokens = naive_stored(policy, prompt, vectors, text)
+        fixed = method == "lepo"  # the official trainer stores the vectors of all positions
+        laws, tokens = naive_stored(policy, prompt, vectors, text, fixed_inputs=fixed)
         slots = [
             slot_score(method, laws[step], rollouts.thoughts.choice, row, step)
             for step in range(policy.latents)

@@ -66,7 +66,7 @@ def shares(loss: Any, policy: Policy, rows: Sequence[SftRow]) -> torch.Tensor:
 def thoughts_and_hidden(
     policy: Policy, row: SftRow, latents: int, text: Sequence[int]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The hidden states before each slot, and in every block before each token of the text."""
+    """The hidden states before each slot; and of embeddings and blocks before each token."""
     model = policy.model
     table = model.get_input_embeddings().weight
     columns, sources = [table[token] for token in row.prompt.ids], []
@@ -78,7 +78,7 @@ def thoughts_and_hidden(
     output = model(
         inputs_embeds=torch.stack(columns)[None], output_hidden_states=True, use_cache=False
     )
-    layers = [hidden[0, -len(text) :] for hidden in output.hidden_states[1:]]
+    layers = [hidden[0, -len(text) :] for hidden in output.hidden_states]
     return sources, layers
 
 
@@ -226,22 +226,25 @@ def naive_distill(policy: Policy, rows: Sequence[SftRow], loss: Distill, alike: 
     total = total + loss.teacher_weight * own / sum(len(row.written) for row in rows)
     for start in range(0, len(rows), alike):
         part = range(start, min(start + alike, len(rows)))
-        for layer in range(len(student[0])):
+        first = 0 if loss.embeddings else 1
+        for layer in range(first, len(student[0])):
             goals = torch.stack([teacher[i][layer][-rows[i].answer] for i in part]).detach()
             found = torch.stack([student[i][layer][-rows[i].answer] for i in part])
             spread = (((goals - goals.mean()) ** 2).sum() / (goals.numel() - 1)).sqrt()
             distance = (smooth_l1(found - goals) / spread).mean(dim=1).sum()
-            total = total + loss.weight * distance / len(rows) / len(student[0])
+            total = total + loss.weight * distance / len(rows) / (len(student[0]) - first)
     return total
 
 
-@pytest.mark.parametrize("loss", [Distill(), Distill(weight=0.5, teacher_weight=0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [Distill(), Distill(0.5, 0.3, last_step=True, embeddings=False)], ids=repr
+)
 @pytest.mark.parametrize("alike", [4, 2])
 def test_distillation_is_student_teacher_and_the_distance_before_the_answer(
     family: str, loss: Distill, alike: int
 ) -> None:
-    """Smooth L1 over the teacher's deviation, the mean over blocks and features; no gradient to the
-    goal."""
+    """Smooth L1 over the teacher's deviation, the mean over the embedding layer, blocks and
+    features; no gradient to the goal."""
     policy = policy_with(twin(family, dtype=F64))
     rows = rows_of(loss, AtOnce(), stage=0)
     assert {row.latents for row in rows} == {3}
@@ -254,10 +257,12 @@ def test_distillation_is_student_teacher_and_the_distance_before_the_answer(
     assert gradient_gap(*slopes) < 1e-8
 
 
-def test_rows_carry_the_written_text_and_the_length_of_the_answer() -> None:
-    """The state before the answer is the same place in both texts: right after its lead."""
-    for item, row in zip(ITEMS, rows_of(Distill(), AtOnce()), strict=True):
-        assert row.written == LAYOUT.text(item, item.steps)
+@pytest.mark.parametrize("last_step", [False, True])
+def test_rows_carry_the_written_text_and_the_length_of_the_answer(last_step: bool) -> None:
+    """The state before the answer is the same place in both texts: right after its lead. The
+    teacher leaves the last step out, unless it is told to write it."""
+    for item, row in zip(ITEMS, rows_of(Distill(last_step=last_step), AtOnce()), strict=True):
+        assert row.written == LAYOUT.text(item, item.steps if last_step else item.steps[:-1])
         assert row.text == LAYOUT.text(item, ())
         assert LAYOUT.decode(row.written[-row.answer :]) == item.answer
         assert LAYOUT.decode(row.text[: -row.answer]) == "#"
