@@ -1,6 +1,7 @@
 """Runs of a W&B project as records: what was logged there, without items.
 
-The configuration stands under the key `latentbench`, as the trainer's logger puts it.
+The configuration stands under the key `latentbench`, as the trainer's logger puts it, and what the
+run is known by (run_id, protocol_id, method, start model, commit) under `record` in it.
 """
 
 from __future__ import annotations
@@ -61,24 +62,32 @@ def _fault(one: Any) -> tuple[str, str] | None:
     config = one.config.get("latentbench")
     if not isinstance(config, Mapping) or not isinstance(config.get("seed"), int):
         return "unreadable", "its W&B config has no key 'latentbench' with a seed; remove the run"
+    record = config.get("record")
+    names = ("run_id", "protocol_id", "method")
+    if not isinstance(record, Mapping) or not all(isinstance(record.get(n), str) for n in names):
+        return "unreadable", (
+            "its W&B config does not say run_id, protocol_id and method, so nobody knows what it "
+            "may be compared with; give its run directory"
+        )
     return None
 
 
 def _record(one: Any) -> dict[str, Any]:
-    """A W&B run in the shape of result.json; W&B does not know the protocol, which says so."""
-    config, summary = one.config["latentbench"], dict(one.summary)
+    """A W&B run in the shape of result.json."""
+    config, summary = dict(one.config["latentbench"]), dict(one.summary)
+    record = config.pop("record")
     return {
         "schema": 1,
         "status": "completed",
-        "run_id": str(summary.get("run_id") or one.id),
-        "protocol_id": str(summary.get("protocol_id") or "not logged"),
-        "method": str(config.get("method")),
+        "run_id": record["run_id"],
+        "protocol_id": record["protocol_id"],
+        "method": record["method"],
         "data": _name(config.get("data")),
         "model": _name(config.get("model")),
         "seed": config["seed"],
         "config": config,
-        "init": {},
-        "provenance": {"version": config.get("version"), "git_commit": one.config.get("commit")},
+        "init": {"id": record.get("init")},
+        "provenance": {"version": record.get("version"), "git_commit": record.get("commit")},
         "timing": {},
         "metrics": {k: float(v) for k, v in sorted(summary.items()) if _is_metric(k, v)},
     }

@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from latentbench.config import sections
@@ -59,6 +59,7 @@ CHECK = "--check"
 WIDTH = 108
 GROUPS = Hydra.format_config_groups
 OPTIONS = ConfigLoaderImpl.get_group_options
+LOAD = ConfigLoaderImpl.load_configuration
 TABLES = "analysis"  # of conf/, but no group of the configuration
 # What a W&B agent hands back of a resumed run: the logged config under its key, and W&B's notes.
 HANDED_BACK = re.compile(r"(--|\+{0,2})(latentbench|_?wandb(_\w+)?)=")
@@ -86,6 +87,7 @@ def start(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         sections.register()
         _hide_tables()
         _wrap_groups()
+        _name_choices()
         _list_what_is_on([a for a in sys.argv[1:] if a.startswith("hydra.searchpath=")])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
     except InputError as error:
@@ -121,6 +123,20 @@ def _hide_tables() -> None:
 
     visible.hides_tables = True  # type: ignore[attr-defined]
     source.list = visible  # type: ignore[method-assign]
+
+
+def _name_choices() -> None:
+    """Let the composed configuration say which option each group has: two noises of one kind have
+    the same values, and --cfg, .hydra/ and W&B show values alone."""
+
+    def named(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> DictConfig:
+        config = LOAD(self, *arguments, **named)
+        if "choices" in config and not config.choices:
+            with open_dict(config):
+                config.choices = choices_of(config.hydra)
+        return config
+
+    ConfigLoaderImpl.load_configuration = named  # type: ignore[method-assign]
 
 
 def _list_what_is_on(search_path: list[str]) -> None:

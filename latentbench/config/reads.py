@@ -53,6 +53,7 @@ UNSAMPLED = Rule(
     lambda _: "protocol.explore=latent writes the most probable tokens",
 )
 RULES = (
+    Rule(("choices",), lambda _: True, lambda _: "it tells what <group>=<option> has chosen"),
     Rule((*OBJECTIVE, "rl", "limit.rl_updates"), _is("sft"), _trains_alone),
     Rule(("init.seed",), _is("sft"), lambda c: f"{_trains_alone(c)}, from seed=..."),
     Rule(

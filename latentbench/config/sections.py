@@ -250,7 +250,8 @@ class TensorboardConfig:
 
 @dataclass
 class Config:
-    """The whole experiment. `positions` is how many a model built from scratch has."""
+    """The whole experiment. `positions` is how many a model built from scratch has; `choices` names
+    the option of every group, which its values alone do not always tell."""
 
     method: str = MISSING
     algorithm: str = MISSING
@@ -277,6 +278,7 @@ class Config:
     limit: LimitConfig = field(default_factory=LimitConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 # -- what Hydra is told -------------------------------------------------------------------------
@@ -376,7 +378,8 @@ def as_objects(composed: DictConfig) -> Any:
             f"{missing[0]} has no value; set it on the command line or choose a recipe with it"
         )
     for path, value in _leaves(composed, Config, ""):
-        if value in ("None", "none", "NULL") and path not in NONE_IS_A_WORD:
+        word = path in NONE_IS_A_WORD or path.startswith("choices.")
+        if value in ("None", "none", "NULL") and not word:
             raise InputError(f"{path}={value}: that is a word; write null for no value")
     return OmegaConf.to_object(composed)
 

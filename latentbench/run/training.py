@@ -104,7 +104,7 @@ def run_identity(config: Config, choices: Mapping[str, str]) -> str:
 
 def asked(config: Config, choices: Mapping[str, str]) -> dict[str, Any]:
     """The configuration of a run as its record has it, as far as it says what is computed."""
-    return hashable(plain(config) | {"choices": dict(choices)})
+    return hashable(plain(config)) | {"choices": dict(choices)}
 
 
 def check_inputs(config: Config, choices: Mapping[str, str], directory: RunDirectory) -> None:
@@ -277,6 +277,7 @@ def _finish(
     directory.write_frame(ITEMS, items)
     directory.write_frame(LATENTS, pd.concat(findings.thoughts, ignore_index=True))
     metrics = summary_metrics(items, config.protocol.ks) | dict(extra)
+    recorded = directory.result["config"]
     metadata = metadata_of(config) | {
         "run_id": directory.result["run_id"],
         "method": directory.result["method"],
@@ -286,7 +287,7 @@ def _finish(
         "template": asdict(config.data.template),
         "marker": config.reward.marker,
         "budget": config.answer.budget,
-        "config": hashable(directory.result["config"]),
+        "config": hashable(recorded) | {"choices": recorded["choices"]},
     }
     save(backbone, directory.path / "model", metadata, model_card(directory.result, metrics))
     first = f"{next(iter(config.eval))}/pass@1"

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from latentbench.config.plugins import CONF, native_choices
 from latentbench.config.sections import Config, TensorboardConfig, WandbConfig
 from latentbench.errors import InputError
 from latentbench.runtime.metrics_csv import read_rows
@@ -95,12 +96,12 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
         entity=choice.entity,
         group=choice.group or f"{config.data.name}-{config.model.name}",
         job_type="train",
-        tags=[config.method, config.data.name, *choice.tags],
-        name=f"{config.method}-{config.data.name}-s{config.seed}",
+        tags=[config.method, config.data.name, *_chosen(config), *choice.tags],
+        name="-".join([config.method, *_chosen(config), config.data.name, f"s{config.seed}"]),
         save_dir=directory.path,
         mode=_wandb_mode(choice),  # type: ignore[arg-type]
         # One nested key of plain values: a resumed sweep hands the top level back as arguments.
-        config={"latentbench": plain(config)},
+        config={"latentbench": plain(config) | {"record": _record(directory)}},
         settings=wandb.Settings(console="off", disable_git=True, disable_code=True, quiet=True),
     )
     logger.experiment.define_metric("*", step_metric="trainer/global_step")
@@ -108,6 +109,28 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
     if _wandb_mode(choice) == "online":
         log.info("W&B: %s", logger.experiment.url)
     return logger
+
+
+def _chosen(config: Config) -> list[str]:
+    """The parts that the method does not choose by itself, `noise=per_step_mask`."""
+    native = native_choices(CONF, config.method)
+    return [
+        f"{group}={option}"
+        for group, option in sorted(config.choices.items())
+        if group in native and str(native[group]) != option and option != "None"
+    ]
+
+
+def _record(directory: RunDirectory) -> dict[str, Any]:
+    """What a run is known by, for those who see W&B and not its directory."""
+    result = directory.result
+    provenance = result["provenance"]
+    return {
+        **{name: result[name] for name in ("run_id", "protocol_id", "method", "port")},
+        "init": result["init"].get("id"),
+        "version": provenance["version"],
+        "commit": provenance["git_commit"],
+    }
 
 
 def _tensorboard(choice: TensorboardConfig, config: Config, directory: RunDirectory) -> Logger:

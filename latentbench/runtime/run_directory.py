@@ -200,7 +200,10 @@ def _ours_at_once(path: Path) -> bool:
 
 def _differences(recorded: Any, asked: Mapping[str, Any]) -> str:
     """Which keys two runs differ in, in words; what is not in `asked` is not compared."""
-    there = dict(_leaves(hashable(recorded))) if isinstance(recorded, Mapping) else {}
+    there: dict[str, Any] = {}
+    if isinstance(recorded, Mapping):
+        named = {"choices": recorded.get("choices") or {}}
+        there = dict(_leaves(hashable(recorded) | named))
     differing = [
         f"{key} is {there[key]} there and {value} here"
         for key, value in _leaves(asked)
@@ -264,7 +267,7 @@ def hashable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that says what a run computes."""
     kept: dict[str, Any] = {}
     for key, value in config.items():
-        if key == "logger":
+        if key in ("logger", "choices"):
             continue
         hidden = UNHASHED.get(key, ())
         kept[key] = (

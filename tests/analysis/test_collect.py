@@ -239,6 +239,8 @@ def logged(number: int, state: str = "finished", **config: object) -> SimpleName
         "model": {"name": "tiny"},
         "seed": number,
     }
+    record = {"run_id": f"id{number}", "protocol_id": "p", "method": "coconut", "init": "i"}
+    values |= {"record": record | {"version": "0.1.0", "commit": "a" * 40}}
     summary = {"chain/pass@1": 0.5 + number / 10, "_step": 3, "note": "x", "train/loss": 1}
     return SimpleNamespace(
         id=f"r{number}", state=state, config={"latentbench": values | config}, summary=summary
