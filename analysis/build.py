@@ -24,11 +24,12 @@ from .stats import (
     holm,
     mean_std,
 )
-from .study import Measured, Study, benchmarks_of, init_notes, same_items
+from .study import Measured, Study, benchmarks_of, init_notes, replicates, same_items
 from .table import Entry, Row, Section, Table, percent
 from .variants import config_values, natural_key, row_names
 
 ALPHA, POWER = 0.05, 0.8
+LEAST_SEEDS = 2  # a side, below which no difference is tested
 _PATTERN = re.compile(r"(pass|maj)@\*")
 _LISTED = 6  # under-powered differences that a footnote names before it counts the rest
 
@@ -209,7 +210,7 @@ def _one_per_seed(
     spec: Spec, name: str, runs: Sequence[Run], arms: Mapping[Path, str]
 ) -> tuple[Run, ...]:
     """The runs of a row by seed; AnalysisError where they differ in more than that."""
-    ordered = sorted(runs, key=lambda run: run.seed)
+    ordered = sorted(runs, key=lambda run: run.replicate)
     if len({(run.data, run.model, arms[run.path]) for run in ordered}) > 1:
         what = ", ".join(sorted({arms[run.path] for run in ordered}))
         raise AnalysisError(
@@ -217,10 +218,10 @@ def _one_per_seed(
             "add what differs to rows or group, or filter"
         )
     for one, other in pairwise(ordered):
-        if one.seed == other.seed:
+        if one.replicate == other.replicate:
             raise AnalysisError(
-                f"{spec.source}: row {name!r} has seed {one.seed} twice: {one.path}, {other.path}; "
-                "add what differs to rows or group, or filter"
+                f"{spec.source}: row {name!r} has {one.replicate_name} twice: {one.path}, "
+                f"{other.path}; add what differs to rows or group, or filter"
             )
     return tuple(ordered)
 
@@ -302,8 +303,8 @@ def _tests(blocks: Sequence[Block], columns: Sequence[Shown], pair_seeds: bool) 
             for pair in combinations(block.rows, 2):
                 cells = [block.cells.get((name, key)) for name in pair]
                 a, b = (None if cell is None else cell.items for cell in cells)
-                if a is None or b is None:
-                    continue
+                if a is None or b is None or min(len(a), len(b)) < LEAST_SEEDS:
+                    continue  # one run a side says nothing of other seeds
                 # Seeds pair by their ids; rows of other seeds are taken as independent.
                 paired = pair_seeds and len({_seed_ids(block.rows[name]) for name in pair}) == 1
                 p = difference_p(a, b, paired)
@@ -312,8 +313,8 @@ def _tests(blocks: Sequence[Block], columns: Sequence[Shown], pair_seeds: bool) 
     return [replace(test, p=p) for test, p in zip(tests, holm([t.p for t in tests]), strict=True)]
 
 
-def _seed_ids(runs: Sequence[Run]) -> tuple[int, ...]:
-    return tuple(run.seed for run in runs)
+def _seed_ids(runs: Sequence[Run]) -> tuple[tuple[int, int], ...]:
+    return tuple(run.replicate for run in runs)
 
 
 def _leader(block: Block, column: Shown) -> list[str]:
@@ -394,6 +395,8 @@ def _notes(
             f"{'paired' if spec.pair_seeds else 'independent'}, p < {ALPHA} after Holm's "
             f"correction over the {len(tests)} pairs of rows in this table."
         )
+    if spec.bold == "tested" and any(c.metric.tested for c in columns):
+        notes += _untested(blocks)
     notes += _weak(spec, blocks, columns, tests)
     notes += [note for block in blocks for note in init_notes(block.heading, block.rows)]
     return list(dict.fromkeys([*notes, *shown.footnotes[1:]]))
@@ -442,6 +445,22 @@ def _weak(
         f"many seeds and items detect with {POWER:.0%} power: ".replace("%", " %")
         + "; ".join(weak[:_LISTED])
         + f"{rest}. `python -m analysis.plan` says how many more it takes."
+    ]
+
+
+def _untested(blocks: Sequence[Block]) -> list[str]:
+    """The rows that no test compares, where there is something to be compared with."""
+    alone = [
+        name
+        for block in blocks
+        for name, runs in block.rows.items()
+        if len(block.rows) > 1 and len(replicates(runs)) < LEAST_SEEDS
+    ]
+    if not alone:
+        return []
+    return [
+        f"Not tested, and never bold: {', '.join(dict.fromkeys(alone))}, with fewer than "
+        f"{LEAST_SEEDS} seeds (or start models) each."
     ]
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .runs import RESULT, AnalysisError, Refused, Run, find_runs, read_run
 from .study import KINDS, Study, benchmarks_of, code_of
@@ -145,13 +146,13 @@ def _one_run_per_seed(
     runs: Sequence[Run], names: Mapping[Path, str]
 ) -> tuple[list[Run], list[Refused]]:
     """Keep the first of the runs that differ in nothing that a row shows, and name the others."""
-    kept: dict[tuple[str, str, str, int, str], Run] = {}
+    kept: dict[tuple[Any, ...], Run] = {}
     repeated = []
     for run in runs:
-        key = (run.data, run.model, names[run.path], run.seed, run.protocol_id)
+        key = (run.data, run.model, names[run.path], run.replicate, run.protocol_id)
         first = kept.setdefault(key, run)
         if first is not run:
-            reason = f"same method, data, model and seed {run.seed} as {first.path}"
+            reason = f"same method, data, model and {run.replicate_name} as {first.path}"
             repeated.append(Refused(run.path, "duplicate", reason))
     return list(kept.values()), repeated
 
@@ -197,11 +198,11 @@ def _missing_seeds(
 
     A method in `known` lacks a run that was named before: its seeds need no second permission.
     """
-    arms: dict[tuple[str, str], dict[str, dict[int, Path]]] = {}
+    arms: dict[tuple[str, str], dict[str, dict[tuple[int, int], Run]]] = {}
     excused: set[tuple[str, str, str]] = set()
     for run in runs:
         arm = arms.setdefault((run.data, run.model), {}).setdefault(names[run.path], {})
-        arm[run.seed] = run.path
+        arm[run.replicate] = run
         if (run.data, run.model, run.method) in known:
             excused.add((run.data, run.model, names[run.path]))
     for (data, model), rows in sorted(arms.items()):
@@ -213,15 +214,17 @@ def _missing_seeds(
         }
         if short:
             head = f"seed: data {data}, model {model}: rows with fewer seeds than others:"
-            lines = [_missing_line(name, own, every) for name, own in short.items()]
+            names_of = {r: run.replicate_name for own in rows.values() for r, run in own.items()}
+            lines = [_missing_line(name, own, names_of) for name, own in short.items()]
             yield Problem("seed", (head, *lines))
 
 
-def _missing_line(name: str, own: Mapping[int, Path], every: set[int]) -> str:
-    missing = ", ".join(map(str, sorted(every - set(own))))
-    return (
-        f"  {name}: no seed {missing}; it has {', '.join(f'{s} in {own[s]}' for s in sorted(own))}"
-    )
+def _missing_line(
+    name: str, own: Mapping[tuple[int, int], Run], every: Mapping[tuple[int, int], str]
+) -> str:
+    missing = ", ".join(every[one] for one in sorted(set(every) - set(own)))
+    have = ", ".join(f"{own[one].replicate_name} in {own[one].path}" for one in sorted(own))
+    return f"  {name}: no {missing}; it has {have}"
 
 
 def _listed(kind: str, what: str, paths: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from .outcomes import outcomes
 from .runs import ITEMS, AnalysisError, Run, naming, read_run
 from .stats import mcnemar, paired_difference
-from .study import benchmarks_of
+from .study import benchmarks_of, check_items
 from .table import percent
 from .variants import config_values
 
@@ -76,6 +76,8 @@ def compare(a: Run, b: Run, benchmark: str) -> Comparison:
     answers.
     """
     _check_protocols(a, b)
+    check_items(a)
+    check_items(b)
     first, second = _answers(a, benchmark), _answers(b, benchmark)
     if first["item"].tolist() != second["item"].tolist():
         raise AnalysisError(

@@ -31,6 +31,7 @@ from .stats import (
     paired_difference,
     wilson_interval,
 )
+from .study import check_items
 from .table import percent
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def render(run_dir: Path | str, console: Console | None = None) -> None:
 
     frame = run_table(run_dir)
     run = read_run(run_dir)
+    if run.status == "completed":
+        check_items(run)
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
     console = console or Console(width=width, highlight=False)
     status = "" if run.status == "completed" else f", {run.status}"

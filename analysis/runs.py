@@ -6,6 +6,7 @@ run that is not a completed, readable, single one comes back as `Refused` with i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RESULT, ITEMS = "result.json", "items.parquet"
+# What a run leaves behind: a folder with one of them and without a record is named.
+TRACES = (ITEMS, "metrics.csv", "run.log", "latents.parquet", "questions.parquet")
 ITEM_COLUMNS = (
     "benchmark",
     "item",
@@ -91,6 +94,33 @@ class Run:
         """The run seed."""
         return self.result["seed"]
 
+    def _check_digest(self, name: str, content: bytes) -> None:
+        """Refuse a file that is not the one this run wrote: edited, or of another run. Records of
+        before there were digests have nothing to compare with."""
+        recorded = (self.result.get("files") or {}).get(name)
+        if recorded is not None and hashlib.sha256(content).hexdigest() != recorded:
+            raise AnalysisError(
+                f"{self.path / name}: is not the file that the run of {RESULT} wrote; take both "
+                "from one copy, or evaluate again"
+            )
+
+    @property
+    def init_seed(self) -> int:
+        """The seed of the start model; 0 in records of before it stood there."""
+        init = (self.result.get("config") or {}).get("init")
+        seed = init.get("seed") if isinstance(init, Mapping) else None
+        return seed if isinstance(seed, int) else 0
+
+    @property
+    def replicate(self) -> tuple[int, int]:
+        """What tells the runs of a row apart: the seeds of the start model and of the training."""
+        return (self.init_seed, self.seed)
+
+    @property
+    def replicate_name(self) -> str:
+        """`seed 3`, or `seed 3 of init seed 1`."""
+        return f"seed {self.seed}" + (f" of init seed {self.init_seed}" if self.init_seed else "")
+
     @property
     def status(self) -> str:
         """completed, failed, preempted or running."""
@@ -144,6 +174,7 @@ class Run:
             raise AnalysisError(f"{path}: missing; run the evaluation again")
         try:
             have = set(pq.read_schema(path).names) if optional else set()
+            self._check_digest(ITEMS, path.read_bytes())
             chosen = [*columns, *(column for column in optional if column in have)]
             only = None if decode is None else [("decode", "==", decode)]
             return pd.read_parquet(path, columns=chosen, filters=only)
@@ -215,14 +246,14 @@ def _refusal(run: Run, first: Mapping[str, Path]) -> Refused | None:
 
 
 def _run_folders(paths: Sequence[Path | str]) -> list[Path]:
-    """Folders with a result.json, each once, in path order."""
+    """Folders with a result.json or other traces of a run, each once, in path order."""
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise AnalysisError(f"{path}: not a folder; give folders that hold runs")
         for folder, names, files in os.walk(path):
             names[:] = [name for name in names if name not in _NOT_ENTERED]
-            if RESULT in files:
+            if not {RESULT, *TRACES}.isdisjoint(files):
                 names[:] = [name for name in names if name != "wandb"]  # a copy, kept offline
                 found.setdefault(Path(folder).resolve(), Path(folder))
     return sorted(found.values())
@@ -244,8 +275,35 @@ def _fault(result: Any) -> str | None:
         return (
             f"'status' is {result.get('status')!r}, not one of completed, {', '.join(_STATUS_KIND)}"
         )
-    if not isinstance(result.get("seed"), int):
+    if not isinstance(result.get("seed"), int) or isinstance(result["seed"], bool):
         return f"'seed' is {result.get('seed')!r}, not a whole number"
-    if result["status"] == "completed" and not isinstance(result.get("metrics"), dict):
-        return "'metrics' is missing"
+    if "\n" in result["method"]:
+        return f"'method' is {result['method']!r}, not a name of one line"
+    return _wrong_part(result) if result["status"] == "completed" else None
+
+
+def _wrong_part(result: Mapping[str, Any]) -> str | None:
+    """What of a completed run's record is not of the kind that is written there, if anything."""
+    for name in ("metrics", "config", "init", "provenance", "timing"):
+        if not isinstance(result.get(name), dict):
+            return f"{name!r} is {_short(result.get(name))}, not a record"
+    if not isinstance(result["config"].get("init", {}), dict):
+        return f"'config.init' is {_short(result['config']['init'])}, not a record"
+    provenance = result["provenance"]
+    for name in ("version", "git_commit"):
+        if not isinstance(provenance.get(name), str | None):
+            return f"'provenance.{name}' is {_short(provenance[name])}, not a text"
+    files, remarks = result.get("files", {}), result.get("remarks", [])
+    if not isinstance(files, dict):
+        return f"'files' is {_short(files)}, not a record"
+    if not isinstance(remarks, list) or not all(isinstance(one, str) for one in remarks):
+        return f"'remarks' is {_short(remarks)}, not a list of sentences"
+    for name, value in result["metrics"].items():
+        if not isinstance(value, int | float | None) or isinstance(value, bool):
+            return f"metric {name!r} is {_short(value)}, not a number"
     return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

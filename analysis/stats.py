@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, TypeVar
 
@@ -127,7 +127,8 @@ def paired_difference(
     if first.shape != second.shape:
         raise ValueError(f"paired values need equal lengths: {first.shape} and {second.shape}")
     each = first - second
-    low, high = bootstrap_mean_interval(each, level, resamples, seed)
+    least = _least_variance(each, first, second)
+    low, high = _bounds_over_items(each, least, level, resamples, seed)
     return Difference(float(each.mean()), low, high, each.size)
 
 
@@ -211,7 +212,10 @@ def hierarchical_interval(
     of both. Raises ValueError for ragged, empty or non-finite values.
     """
     arm = _matrix(values)
-    return _interval([arm], arm.mean(axis=0), level, resamples, seed, method)
+    found = _interval([arm], arm.mean(axis=0), arm, level, resamples, seed, method)
+    if _shares(arm):  # no share lies beyond 0 or 1
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return found
 
 
 def hierarchical_difference(
@@ -231,7 +235,8 @@ def hierarchical_difference(
     Raises ValueError for unequal items, or for seeds that cannot be paired.
     """
     arms, each = _arms(a, b, pair_seeds)
-    return _interval(arms, each, level, resamples, seed, method)
+    measured = np.concatenate([_matrix(a), _matrix(b)])
+    return _interval(arms, each, measured, level, resamples, seed, method)
 
 
 def difference_p(a: SeedValues, b: SeedValues, pair_seeds: bool = False) -> float:
@@ -245,7 +250,7 @@ def difference_p(a: SeedValues, b: SeedValues, pair_seeds: bool = False) -> floa
         if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
             return mcnemar(first, second).p
         return permutation_p(first, second)
-    variance, freedom = _variance(arms, each)
+    variance, freedom = _variance(arms, each, _least_variance(each, _matrix(a), _matrix(b)))
     if variance == 0.0:
         return 1.0 if each.mean() == 0.0 else 0.0
     from scipy.special import stdtr
@@ -352,7 +357,8 @@ def detectable_difference(
 
     The formula of `minimal_detectable_effect` with the variance of `hierarchical_difference`.
     """
-    variance, _ = _variance(*_arms(a, b, pair_seeds))
+    arms, each = _arms(a, b, pair_seeds)
+    variance, _ = _variance(arms, each, _least_variance(each, _matrix(a), _matrix(b)))
     return _reach(power, alpha) * math.sqrt(variance)
 
 
@@ -371,30 +377,36 @@ def items_needed(
 def seeds_needed(
     effect: float, n_items: int, parts: Components, power: float = 0.8, alpha: float = 0.05
 ) -> int | None:
-    """The fewest seeds per arm with which `effect` is detectable on `n_items` items.
+    """The fewest seeds per arm with which `effect` is detectable on `n_items` items, at least two:
+    one says nothing of others.
 
     None where no number of seeds is enough, because the items are too few.
     """
     per_item, per_seed, luck = _variances(parts)
     left = (effect / _reach(power, alpha)) ** 2 - per_item / n_items
-    return _least(per_seed + luck / n_items, left)
+    least = _least(per_seed + luck / n_items, left)
+    return None if least is None else max(2, least)
 
 
 def components(a: SeedValues, b: SeedValues) -> Components:
     """The deviations of the difference of two arms, from the mean squares of their two-way tables.
 
     Seeds are taken as independent between the arms. With one seed in both arms nothing tells seeds
-    and residual apart: all is put on the items, and `sd_seeds` is nan.
+    and residual apart: all is put on the items, and `sd_seeds` is nan. Outcomes that all agree show
+    no deviation and do not prove that there is none: those of shares are never below what so many
+    items can exclude.
     """
     arms, each = _arms(a, b, pair_seeds=False)
     items = each.size
+    least = _least_variance(each, _matrix(a), _matrix(b))
     over_items = float(each.var(ddof=1)) if items > 1 else 0.0
     if any(len(arm) < 2 for arm in arms):
-        return Components(math.sqrt(over_items), math.nan, 0.0)
+        return Components(math.sqrt(max(over_items, least)), math.nan, 0.0)
     luck = sum(_residual(arm) for arm in arms)
     over_seeds = sum(_seed_variance(arm) for arm in arms)
     averaged = sum(_residual(arm) / len(arm) for arm in arms)
-    over_items = max(0.0, over_items - averaged)
+    over_items = max(least, over_items - averaged)
+    over_seeds = max(over_seeds, least / items)
     return Components(math.sqrt(over_items), math.sqrt(over_seeds), math.sqrt(luck))
 
 
@@ -444,8 +456,34 @@ def _seed_variance(arm: NDArray[np.float64]) -> float:
     return max(0.0, float(arm.mean(axis=1).var(ddof=1)) - _residual(arm) / arm.shape[1])
 
 
+def _shares(*values: NDArray[np.float64]) -> bool:
+    """Whether these are shares of right answers: nothing below 0 or above 1."""
+    return all(float(v.min()) >= 0.0 and float(v.max()) <= 1.0 for v in values)
+
+
+def _least_variance(each: NDArray[np.float64], *measured: NDArray[np.float64]) -> float:
+    """What the variance over items is taken for where all of them agree: for shares as much as
+    makes the interval as wide as Wilson's, z² / (n + z²), and not 0. Numbers such as lengths can
+    be equal for certain."""
+    if not _shares(*measured) or float(np.ptp(each)) > 1e-12:
+        return 0.0
+    z = NormalDist().inv_cdf(0.975)
+    return each.size * (z / (each.size + z * z)) ** 2
+
+
+def _bounds_over_items(
+    each: NDArray[np.float64], least: float, level: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """The bootstrap over items, or the normal law where they vary less than `least`."""
+    if each.size and each.var() < least:
+        half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(least / each.size)
+        mean = float(each.mean())
+        return mean - half, mean + half
+    return bootstrap_mean_interval(each, level, resamples, seed)
+
+
 def _variance(
-    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64]
+    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64], least_items: float = 0.0
 ) -> tuple[float, float]:
     """The variance of the mean and its Satterthwaite degrees of freedom.
 
@@ -454,7 +492,7 @@ def _variance(
     than that of the arm with the fewest seeds.
     """
     items = each.size
-    over_items = float(each.var(ddof=1)) / items if items > 1 else 0.0
+    over_items = max(float(each.var(ddof=1)) if items > 1 else 0.0, least_items) / items
     variance = over_items + sum(_seed_variance(arm) / len(arm) for arm in arms)
     loss, least = over_items**2 / max(items - 1, 1), max(items - 1, 1)
     for arm in arms:
@@ -468,6 +506,7 @@ def _variance(
 def _interval(
     arms: Sequence[NDArray[np.float64]],
     each: NDArray[np.float64],
+    measured: NDArray[np.float64],
     level: float,
     resamples: int,
     seed: int,
@@ -476,21 +515,22 @@ def _interval(
     if method not in METHODS:
         raise ValueError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     mean, seeds = float(each.mean()), min(len(arm) for arm in arms)
+    least = _least_variance(each, measured)
     if all(len(arm) == 1 for arm in arms):
-        low, high = bootstrap_mean_interval(each, level, resamples, seed)
+        low, high = _bounds_over_items(each, least, level, resamples, seed)
     elif method == "t":
-        low, high = _t_bounds(arms, each, level)
+        low, high = _t_bounds(arms, each, least, level)
     else:
-        low, high = _bootstrap_bounds(arms, each, level, resamples, seed)
+        low, high = _bootstrap_bounds(arms, each, least, level, resamples, seed)
     return Interval(mean, low, high, seeds, each.size)
 
 
 def _t_bounds(
-    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64], level: float
+    arms: Sequence[NDArray[np.float64]], each: NDArray[np.float64], least: float, level: float
 ) -> tuple[float, float]:
     from scipy.special import stdtrit
 
-    variance, freedom = _variance(arms, each)
+    variance, freedom = _variance(arms, each, least)
     mean = float(each.mean())
     if variance == 0.0:
         return mean, mean
@@ -501,6 +541,7 @@ def _t_bounds(
 def _bootstrap_bounds(
     arms: Sequence[NDArray[np.float64]],
     each: NDArray[np.float64],
+    least: float,
     level: float,
     resamples: int,
     seed: int,
@@ -509,6 +550,9 @@ def _bootstrap_bounds(
 
     generator = np.random.Generator(np.random.Philox(seed))
     means = _resampled_means(each, resamples, generator)
+    if each.var() < least:
+        luck = generator.standard_normal(resamples) * math.sqrt(least / each.size)
+        means = float(each.mean()) + luck
     normal = NormalDist().inv_cdf(0.5 + level / 2)
     for arm in arms:
         effects = arm.mean(axis=1) - arm.mean()

@@ -51,7 +51,9 @@ Held = Mapping[tuple[str, str], Outcomes]
 class Measured:
     """One metric of one row: a figure per seed and, where runs have items, [seed, item].
 
-    `uids` are the items that the columns of `items` stand for.
+    Where start models are crossed with seeds, a start model is what varies independently: it takes
+    a seed's place, with the mean over its seeds. `uids` are the items that the columns of `items`
+    stand for.
     """
 
     seeds: tuple[float, ...]
@@ -130,11 +132,15 @@ class Study:
         if not found or len(found) < len(each):
             return None
         same_items(benchmark, [(run, one) for run, one in zip(runs, found, strict=True)])
-        seeds = tuple(value for one in found for value in one.seeds)
+        units = replicates(runs)
+        seeds = tuple(
+            float(np.mean([found[place].seeds[0] for place in places])) for places in units
+        )
         rows = [one.items for one in found if one.items is not None]
         if len(rows) < len(found):
             return Measured(seeds, None, ())
-        return Measured(seeds, np.concatenate(rows), found[0].uids)
+        items = np.stack([np.mean([rows[i][0] for i in places], axis=0) for places in units])
+        return Measured(seeds, items, found[0].uids)
 
     def _of_run(self, run: Run, benchmark: str, metric: Metric) -> Measured | None:
         if not run.has_items:
@@ -187,7 +193,10 @@ def groups_of(
     return [
         Group(
             *key,
-            {name: tuple(sorted(rows[name], key=lambda run: run.seed)) for name in sorted(rows)},
+            {
+                name: tuple(sorted(rows[name], key=lambda run: run.replicate))
+                for name in sorted(rows)
+            },
         )
         for key, rows in sorted(found.items())
     ]
@@ -237,14 +246,39 @@ def left_out(refused: Sequence[Refused]) -> list[str]:
     return [f"Left out: {counts}."] if counts else []
 
 
+def replicates(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of a row's runs by what varies independently: each run by itself or, where
+    several start models have several seeds each, the runs of each start model together."""
+    by_init: dict[int, list[int]] = {}
+    for place, run in enumerate(runs):
+        by_init.setdefault(run.init_seed, []).append(place)
+    crossed = 1 < len(by_init) < len(runs)
+    return list(by_init.values()) if crossed else [[place] for place in range(len(runs))]
+
+
 def init_notes(where: str, rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """A warning where the seeds of a row started from different inits: their spread includes it."""
+    """What start models have to do with the rows of a group: whose seeds share one, whose spread
+    includes several, and which rows are compared across different ones."""
+    inits = {
+        name: {str((run.result.get("init") or {}).get("id")) for run in runs}
+        for name, runs in rows.items()
+    }
     notes = []
-    for name, runs in rows.items():
-        inits = {str((run.result.get("init") or {}).get("id")) for run in runs}
-        if len(inits) > 1:
-            listed = ", ".join(sorted(inits))
-            notes.append(f"{where}: {name} starts from {len(inits)} inits: {listed}.")
+    for name, own in inits.items():
+        if len(own) > 1:
+            listed = ", ".join(sorted(own))
+            notes.append(f"{where}: {name} starts from {len(own)} inits: {listed}.")
+    shared = [name for name, own in inits.items() if len(own) == 1 and len(rows[name]) > 1]
+    if shared:
+        notes.append(
+            f"{where}: all seeds of {', '.join(shared)} start from one model each: their intervals "
+            "say nothing of other start models (init.seed)."
+        )
+    if len({frozenset(own) for own in inits.values()}) > 1:
+        notes.append(
+            f"{where}: rows start from different models, so that differences between them include "
+            "those of their start models."
+        )
     return notes
 
 
@@ -268,6 +302,11 @@ def _value(run: Run, name: str) -> float:
     """A metric for the frame, where what was not measured may stand as NaN."""
     value = run.metrics[name]
     return math.nan if value is None or value != value else run.metric(name)
+
+
+def check_items(run: Run) -> None:
+    """AnalysisError where a run's items do not bear out the metrics that stand beside them."""
+    _read_outcomes(run)
 
 
 def _read_outcomes(run: Run) -> Held:

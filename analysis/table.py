@@ -111,11 +111,14 @@ def markdown(table: Table) -> str:
     return "\n".join(parts)
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def latex(table: Table) -> str:
     """A booktabs tabular, to be put into a table environment; the notes are comments above it."""
     span = len(table.columns) + 2
     title = [table.title] if table.title else []
-    lines = [f"% {note}" for note in (*title, *table.notes)]
+    lines = [f"% {' '.join(note.split())}" for note in (*title, *table.notes)]
     lines += [rf"\begin{{tabular}}{{l{'r' * (span - 1)}}}", r"\toprule"]
     lines.append(_latex_row(map(escape, _headings(table))))
     for group in table.groups:
@@ -155,13 +158,26 @@ def comma_separated(table: Table) -> str:
                 figure = row.figures.get(key)
                 if figure is not None:
                     own = [group.heading, group.protocol, row.name, key, *_numbers(figure)]
-                    writer.writerow([*own, " ".join(row.run_ids)])
+                    cells = [*own, " ".join(row.run_ids)]
+                    writer.writerow([plain_cell(cell) for cell in cells])
     return out.getvalue()
 
 
 def escape(text: str) -> str:
-    """Text with everything that LaTeX reads as a command spelled out."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text in one line with everything that LaTeX reads as a command spelled out."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def plain_cell(text: object) -> object:
+    """A cell of a CSV that no spreadsheet takes for a formula: a text that begins like one is led
+    in by an apostrophe; numbers stay numbers."""
+    if not isinstance(text, str) or text[:1] not in _FORMULA:
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _headings(table: Table) -> list[str]:

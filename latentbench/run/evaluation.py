@@ -168,7 +168,11 @@ def _story(
     metrics = summary_metrics(items, protocol.ks) | opinions
     first = f"{benchmarks[0].name}/pass@1"
     directory.record(
-        status="completed", metrics=metrics, objective=metrics[first], timing=clock.seconds
+        status="completed",
+        files=directory.digests(ITEMS, LATENTS, QUESTIONS),
+        metrics=metrics,
+        objective=metrics[first],
+        timing=clock.seconds,
     )
     forget_parts(directory.path)
     render(directory.path, None)

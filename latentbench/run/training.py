@@ -293,6 +293,7 @@ def _finish(
     first = f"{next(iter(config.eval))}/pass@1"
     directory.record(
         status="completed",
+        files=directory.digests(ITEMS, LATENTS, QUESTIONS),
         metrics=metrics,
         objective=metrics[first],
         timing=clock.seconds,

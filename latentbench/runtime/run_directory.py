@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -187,6 +188,11 @@ class RunDirectory:
         (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(overrides))
         if hydra is not None:
             (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(hydra))
+
+    def digests(self, *names: str) -> dict[str, str]:
+        """What `files` of result.json says of some files: the sha256 of their content."""
+        found = {name: (self.path / name).read_bytes() for name in names}
+        return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         self._check_is_there()

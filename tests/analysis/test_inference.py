@@ -27,6 +27,7 @@ from latentbench.analysis.stats import (
     permutation_p,
     probability_of_improvement,
     seeds_needed,
+    wilson_interval,
 )
 
 
@@ -168,11 +169,36 @@ def test_bad_values_are_refused() -> None:
         hierarchical_interval([[1, 0], [0, 1]], method="jackknife")
 
 
-def test_constant_outcomes_have_an_interval_without_width() -> None:
-    ones = np.ones((3, 10))
-    assert hierarchical_interval(ones, method="t").low == 1.0
-    assert hierarchical_interval(ones).high == 1.0
-    assert difference_p(ones, ones) == 1.0 and difference_p(ones, 0 * ones) == 0.0
+@pytest.mark.parametrize("items", [10, 100, 1319])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_outcomes_that_all_agree_have_the_interval_of_wilson(seeds: int, items: int) -> None:
+    """No share of 0 or 100 % is certain, nor is a difference of 0; one of 100 points has a p."""
+    ones = np.ones((seeds, items))
+    low, high = wilson_interval(items, items)
+    for values, bounds in ((ones, (low, high)), (0 * ones, (0.0, 1 - low))):
+        found = hierarchical_interval(values)
+        assert (found.low, found.high) == pytest.approx(bounds, abs=0.15 * (1 - low))
+        exact = hierarchical_interval(values, method="t")
+        assert exact.low <= bounds[0] + 1e-9 and exact.high >= bounds[1] - 1e-9
+    none = hierarchical_difference(ones, ones)
+    assert (none.low, none.high) == pytest.approx((low - 1, 1 - low), abs=0.15 * (1 - low))
+    gain = paired_difference(ones[0], ones[0])
+    assert (gain.low, gain.high) == pytest.approx((low - 1, 1 - low), rel=1e-6)
+    assert difference_p(ones, ones) == 1.0
+    assert difference_p(ones, 0 * ones) < 0.05 and (items > 10 or difference_p(ones, 0 * ones) > 0)
+
+
+def test_numbers_that_are_no_shares_can_be_equal_for_certain() -> None:
+    found = hierarchical_interval(np.full((3, 50), 6.0))
+    assert found.low == found.mean == found.high == 6.0
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_a_plan_does_not_take_agreement_for_certainty(seeds: int) -> None:
+    parts = components(np.ones((seeds, 400)), np.ones((seeds, 400)))
+    assert parts.sd_items > 0 and parts.sd_seeds > 0
+    needed = seeds_needed(0.05, 400, parts)
+    assert needed is not None and needed >= 2
 
 
 def test_p_of_one_seed_is_mcnemar_or_sign_flip() -> None:
