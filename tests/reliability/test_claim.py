@@ -238,3 +238,59 @@ def test_a_bad_job_does_not_stop_the_others(
         for path in (tmp_path / "sweep").glob("*/result.json")
     }
     assert status == {"0": "completed", "2": "completed"}
+
+
+# -- W&B and seeds ---------------------------------------------------------------------------------
+
+
+def test_the_directory_follows_the_run_of_an_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("abc123", "other"):
+        monkeypatch.setenv("WANDB_RUN_ID", name)
+        outcome = inside("--cfg", "hydra", "--package", "hydra.run", "--resolve")
+        assert f"dir: outputs/{name}\n" in outcome.out
+    monkeypatch.delenv("WANDB_RUN_ID")
+    outcome = inside("--cfg", "hydra", "--package", "hydra.run", "--resolve")
+    assert "dir: outputs/20" in outcome.out
+
+
+def test_a_preempted_run_says_so_to_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before it is finished, and only where it was preempted."""
+    from types import SimpleNamespace
+
+    from latentbench.runtime import loggers
+    from latentbench.runtime.signals import Preempted
+
+    said: list[str] = []
+
+    class Experiment:
+        def mark_preempting(self) -> None:
+            said.append("preempting")
+
+        def finish(self, exit_code: int) -> None:
+            said.append(f"finish {exit_code}")
+
+    logger = SimpleNamespace(finalize=said.append, experiment=Experiment())
+    monkeypatch.setattr(loggers, "_tensorboard", lambda *_: logger)
+    config = SimpleNamespace(logger={"x": loggers.TensorboardConfig()})
+    for error in (Preempted(15), RuntimeError("broken"), None):
+        said.clear()
+        try:
+            with loggers.started_loggers(config, RunDirectory(tmp_path)):  # type: ignore[arg-type]
+                if error is not None:
+                    raise error
+        except (Preempted, RuntimeError):
+            pass
+        ended = ["failed", "finish 1"] if error else ["success", "finish 0"]
+        if isinstance(error, Preempted):
+            ended.insert(1, "preempting")
+        assert said == ended
+
+
+def test_each_seed_can_have_its_own_start_model() -> None:
+    from driver import composed
+
+    configs = [composed(f"seed={seed}", "init.seed=${seed}").config for seed in (3, 4)]
+    assert [config.init.seed for config in configs] == [3, 4]

@@ -216,7 +216,9 @@ def wait_for_updates(folder: Path, count: int, program: subprocess.Popen[str]) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_stops_the_program(
     signum: signal.Signals, code: int, tmp_path: Path, inits: Path
 ) -> None:
