@@ -23,9 +23,9 @@ from latentbench.model.weights import (
     CARRIER,
     CONFIG,
     METADATA,
-    UNREADABLE,
     check_finite,
     content_digest,
+    digests,
     load_weights,
     model_directory,
     read_record,
@@ -209,7 +209,10 @@ def save(backbone: Backbone, directory: Path, metadata: dict[str, Any], card: st
         backbone.model.save_pretrained(directory, state_dict=own)
         save_file({k: v.contiguous() for k, v in carrier.state_dict().items()}, directory / CARRIER)
     backbone.tokenizer.save_pretrained(directory)
-    metadata = metadata | {"weights": content_digest(directory, str(directory))}
+    metadata = metadata | {
+        "weights": content_digest(directory, str(directory)),
+        "files": digests(directory),
+    }
     (directory / METADATA).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     (directory / "README.md").write_text(card)
     mode = (directory / METADATA).stat().st_mode  # that of the umask; safetensors keeps to 0600
@@ -328,7 +331,7 @@ def _trained_tokenizer(path_or_id: str, source: str | None, revision: str | None
         return AutoTokenizer.from_pretrained(
             source, revision=revision or "main", trust_remote_code=False
         )
-    except UNREADABLE as error:
+    except Exception as error:  # no common base class
         raise InputError(
             f"{key}={path_or_id}: no readable tokenizer; give a run directory, a Hugging Face "
             "directory with its tokenizer, or a hub id that can be reached"
@@ -342,7 +345,7 @@ def _pretrained_config(source: str, revision: str | None) -> Any:
         return AutoConfig.from_pretrained(
             source, revision=revision or "main", trust_remote_code=False
         )
-    except UNREADABLE as error:
+    except Exception as error:  # no common base class
         raise InputError(
             f"model: {source} cannot be read as a model; use a local Hugging Face directory: "
             "model.path=<directory>"
@@ -404,6 +407,8 @@ def _possible_config(config: ModelConfig, tokenizer: Any) -> Any:
 
 def _check_memory(model: Any, config: ModelConfig) -> None:
     """Refuse a model whose weights, gradient and two moments this machine could never hold."""
+    if not hasattr(os, "sysconf"):
+        return  # a system that does not say
     needed = 4 * 4 * sum(parameter.numel() for parameter in model.parameters())
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from latentbench.errors import InputError, NotFinite, shorten
 
@@ -19,8 +18,11 @@ CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 # What a configuration says of its writing, and not of the model.
 _WRITERS = ("transformers_version", "_name_or_path", "_commit_hash")
-# What transformers raises for files or hub repositories that are offline, gated, absent, malformed.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+# Small files beside the weights that decide what a text is and where it ends.
+BESIDE = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt", "generation_config.json"),
+)
 
 
 def model_directory(path_or_id: str, key: str = "init.path") -> Path | None:
@@ -61,7 +63,7 @@ def load_weights(source: str, revision: str | None, key: str, value: str) -> Any
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (*UNREADABLE, RuntimeError) as error:  # the last for tensors of another shape
+    except Exception as error:  # offline, gated, malformed, of another shape: no common base class
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{where}: no readable model ({reason}); use a local Hugging Face directory: "
@@ -111,12 +113,27 @@ def check_content(directory: Path, where: str) -> None:
 
     Directories that others wrote have no digest, and nothing to compare with.
     """
-    saved = read_record(directory, where).get("weights")
+    record = read_record(directory, where)
+    files = record.get("files")
+    if isinstance(files, dict):
+        found = digests(directory)
+        wrong = sorted(n for n in {*files, *found} if files.get(n) != found.get(n))
+        if wrong:
+            raise InputError(
+                f"{where}: its {wrong[0]} is not the file that was saved there; take a whole copy"
+            )
+    saved = record.get("weights")
     if saved is not None and saved != content_digest(directory, where):
         raise InputError(
             f"{where}: its weights are not those that were saved there ({METADATA} says {saved}); "
             "take a whole copy, or train it again"
         )
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """The sha256 of the small files beside the weights, of those that are there."""
+    found = [directory / name for name in BESIDE if (directory / name).is_file()]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in found}
 
 
 def weights_digest(path_or_id: str, revision: str | None, key: str = "init.path") -> str:

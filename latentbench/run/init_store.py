@@ -39,7 +39,7 @@ from latentbench.model.tokenizer import tokenizer_digest
 from latentbench.model.weights import weights_digest
 from latentbench.noise.none import None_
 from latentbench.records import Splits
-from latentbench.runtime.files import write_json
+from latentbench.runtime.files import sweep_partial_files, write_json
 from latentbench.runtime.metrics_csv import last_value
 from latentbench.runtime.provenance import digest, provenance
 from latentbench.runtime.run_directory import METRICS, hashable, plain
@@ -256,6 +256,8 @@ def _build(
     directory: Path,
 ) -> None:
     log.info("init: building %s", directory)
+    for folder in (directory, directory / "model"):
+        sweep_partial_files(folder)
     started = time.perf_counter()
     seed = init_seed(config)
     backbone = create(config.model, Key(seed, Purpose.WEIGHTS), config.carrier)

@@ -52,6 +52,26 @@ class TrainedModel:
 
 
 def describe(config: EvaluateConfig, choices: Mapping[str, str]) -> TrainedModel:
+    """What `_described` finds, where the records have the shape that a run gives them."""
+    try:
+        found = _described(config, choices)
+        for name, kind in (("method", str), ("data", str), ("model", str), ("seed", int)):
+            if not isinstance(getattr(found, name), kind):
+                raise ValueError(f"its {name} is {getattr(found, name)!r}")
+        for name, least in (("latents", 0), ("budget", 1)):
+            if not isinstance(getattr(found, name), int) or getattr(found, name) < least:
+                raise ValueError(f"its {name} is {getattr(found, name)!r}")
+        if not isinstance(found.home.reward.marker, str | None):
+            raise ValueError(f"its marker is {found.home.reward.marker!r}")
+        return found
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{KEY}={config.checkpoint}: its record is not one that a run writes "
+            f"({type(error).__name__}: {error}); take a whole copy of the run"
+        ) from error
+
+
+def _described(config: EvaluateConfig, choices: Mapping[str, str]) -> TrainedModel:
     """The checkpoint of an evaluation: options first, then its run, then `latentbench.json`.
 
     `choices` names the chosen carrier and noise. Raises InputError where there is no model, the
@@ -104,6 +124,12 @@ def describe(config: EvaluateConfig, choices: Mapping[str, str]) -> TrainedModel
     )
 
 
+def _well_formed(result: Mapping[str, Any]) -> bool:
+    """Whether a record has the kinds of values that a run gives it."""
+    kinds = {"method": str, "data": str, "model": str, "seed": int, "init": dict, "config": dict}
+    return all(isinstance(result.get(name, kind()), kind) for name, kind in kinds.items())
+
+
 def _check_same_run(result: Mapping[str, Any], model: Mapping[str, Any], where: str) -> None:
     """Refuse a run directory with the model of another run in it."""
     if result and model.get("run_id") != result.get("run_id"):
@@ -120,7 +146,7 @@ def _result(checkpoint: str) -> Mapping[str, Any]:
         return {}
     try:
         result = json.loads(file.read_text())
-        if not isinstance(result, dict):
+        if not isinstance(result, dict) or not _well_formed(result):
             raise ValueError
     except (OSError, ValueError):
         raise InputError(

@@ -58,3 +58,41 @@ def test_missing_tensors_and_nan_are_no_score(runs: Path, tmp_path: Path) -> Non
         assert ended == code and said in line
         result = tmp_path / f"out-{name}/result.json"
         assert not result.exists() or json.loads(result.read_text())["status"] == "failed"
+
+
+RECORD = "model/latentbench.json"
+EDITS: dict[str, tuple[str, object]] = {
+    "config": ("result.json", [1]),
+    "init": ("result.json", 5),
+    "seed": ("result.json", "x"),
+    "method": ("result.json", ["x"]),
+    "latents": (RECORD, -3),
+    "template": (RECORD, [1]),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_record_of_another_shape_is_named(name: str, runs: Path, tmp_path: Path) -> None:
+    file, value = EDITS[name]
+    shutil.copytree(runs / "0", tmp_path / "run")
+    record = tmp_path / "run" / file
+    record.write_text(json.dumps(json.loads(record.read_text()) | {name: value}))
+    code, said = evaluated(tmp_path / "run", tmp_path / "out")
+    assert code == 2 and len(said.strip().splitlines()) == 1
+    assert f"checkpoint={tmp_path / 'run'}" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+)
+def test_small_files_beside_the_weights_are_those_saved(
+    name: str, runs: Path, tmp_path: Path
+) -> None:
+    for content in ("3", "{}", None):
+        folder = tmp_path / str(content)
+        shutil.copytree(runs / "0", folder)
+        file = folder / "model" / name
+        assert file.is_file()
+        file.unlink() if content is None else file.write_text(content)
+        code, said = evaluated(folder, tmp_path / f"out{content}")
+        assert code == 2 and len(said.strip().splitlines()) == 1, said

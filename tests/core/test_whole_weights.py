@@ -161,7 +161,7 @@ def test_no_code_of_a_directory_is_run(
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     (folder / "code.py").write_text(f"open({str(mark)!r}, 'w').write('x')")
     record = json.loads((folder / "latentbench.json").read_text())
-    del record["weights"]
+    del record["weights"], record["files"]
     (folder / "latentbench.json").write_text(json.dumps(record))
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     with pytest.raises(InputError, match="no readable model"):
