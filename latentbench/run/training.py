@@ -127,6 +127,8 @@ def run(
     """
     clock = Clock(dict(directory.result.get("timing", {})))  # an earlier attempt counts
     inputs = directory.result.get("inputs")
+    # A run that is carried on is one run in W&B, too.
+    shown = {k: v for k, v in directory.result.items() if k == "wandb_id"}
     parts = {kind: getattr(config, kind) for kind in NATIVE}
     port = replaced(CONF, config.method, parts, origin(config))
     directory.result.clear()
@@ -145,6 +147,7 @@ def run(
         provenance=provenance(plugin_packages(config)),
         timing={},
         metrics={},
+        **shown,
     )
     with directory.recording_failure(clock.seconds):
         _story(config, choices, directory, clock)

@@ -88,7 +88,7 @@ def _wandb(choice: WandbConfig, config: Config, directory: RunDirectory) -> Logg
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    known = directory.result.get("wandb_id")  # a run that is carried on is one run in W&B, too
+    known = directory.result.get("wandb_id")
     logger = WandbLogger(
         id=known,
         resume="allow" if known else None,

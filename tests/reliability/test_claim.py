@@ -294,3 +294,21 @@ def test_each_seed_can_have_its_own_start_model() -> None:
 
     configs = [composed(f"seed={seed}", "init.seed=${seed}").config for seed in (3, 4)]
     assert [config.init.seed for config in configs] == [3, 4]
+
+
+def test_a_run_that_is_carried_on_keeps_its_run_in_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from driver import composed
+
+    from latentbench.run import training
+
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        training, "_story", lambda _c, _o, directory, _t: seen.append(directory.result["wandb_id"])
+    )
+    found = composed("method=temp_grpo")
+    with RunDirectory(tmp_path).claim("id", {}) as directory:
+        directory.record(wandb_id="w1")
+        training.run(found.config, found.choices, directory, "id")
+    assert seen == ["w1"]
