@@ -73,7 +73,7 @@ def test_result(seen: dict) -> None:
         **{"schema": int, "status": str, "run_id": str, "protocol_id": str, "method": str},
         **{"inputs": str, "data": str, "model": str, "seed": int, "config": dict, "init": dict},
         **{"provenance": dict, "timing": dict, "metrics": dict, "objective": float, "port": dict},
-        **{"benchmarks": dict, "remarks": list},
+        **{"benchmarks": dict, "remarks": list, "files": dict},
     }
     assert {name: type(result[name]) for name in types} == types
     assert set(result) == set(types)
