@@ -103,13 +103,15 @@ MUTANTS: dict[str, Mutant] = {
     "test noise on the training stream": Mutant(
         "latentbench/evaluation/benchmark.py", "Purpose.TEST_NOISE", "Purpose.NOISE"
     ),
-    "the clip without its upper side": Mutant(
+    "a penalty of the wrong sign": Mutant(
         "latentbench/training/update.py",
         "difference = (other - present)",
         "difference = (present - other)",
     ),
     "advantages not centred by group": Mutant(
-        "latentbench/advantage/mean.py", "groups.rewards.mean(dim=1", "groups.rewards.mean(dim=0"
+        "latentbench/advantage/mean.py",
+        "rewards.mean(dim=1, keepdim=True)",
+        "rewards.mean(dim=0, keepdim=True)",
     ),
     "old log-probabilities of the sampler for all": Mutant(
         "latentbench/training/update.py",
